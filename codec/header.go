@@ -1,0 +1,100 @@
+package codec
+
+import (
+	"encoding/binary"
+	"hash/crc32"
+)
+
+const (
+	Magic      = 0xDEADBEEF // first four bytes of a message, EF BE AD DE on the wire
+	Version    = 1          // what Torq writes in Header.Version; nobody checks it
+	HeaderSize = 32         // bytes
+	MaxPayload = 65535      // bytes in one TLV's payload
+	MaxMessage = 1 << 20    // bytes in a message that Builder makes; Parse sets no limit
+)
+
+// Byte offsets in the header.
+const (
+	offMagic       = 0
+	offDomain      = offMagic + 4
+	offVersion     = offDomain + 1
+	offSource      = offVersion + 1
+	offFlags       = offSource + 1
+	offSequence    = offFlags + 1
+	offTimestamp   = offSequence + 8
+	offPayloadSize = offTimestamp + 8
+	offChecksum    = offPayloadSize + 4
+)
+
+// The header ends where the TLVs start.
+var _ [HeaderSize]byte = [offChecksum + 4]byte{}
+
+var le = binary.LittleEndian
+
+// Header is the message header without its magic.
+type Header struct {
+	Domain      Domain
+	Version     uint8 // set it to the constant Version for a new message
+	Source      Source
+	Flags       uint8  // no bit has a meaning yet
+	Sequence    uint64 // set by the producer, one counter for all its topics: gaps in it mean nothing
+	TimestampNs uint64 // since the Unix epoch
+	PayloadSize uint32 // bytes after the header; Builder fills it in
+	Checksum    uint32 // 0 = not computed; Builder fills it in
+}
+
+// ParseHeader reads the header at the start of b. It checks the length of b
+// (ErrMessageTooSmall) and the magic (ErrInvalidMagic), nothing else: see
+// Parse for a whole message.
+func ParseHeader(b []byte) (Header, error) {
+	if len(b) < HeaderSize {
+		return Header{}, &Error{Reason: ErrMessageTooSmall, Got: uint64(len(b)), Want: HeaderSize}
+	}
+	b = b[:HeaderSize]
+	if magic := le.Uint32(b[offMagic:]); magic != Magic {
+		return Header{}, &Error{Reason: ErrInvalidMagic, Got: uint64(magic), Want: Magic}
+	}
+	return Header{
+		Domain:      Domain(b[offDomain]),
+		Version:     b[offVersion],
+		Source:      Source(b[offSource]),
+		Flags:       b[offFlags],
+		Sequence:    le.Uint64(b[offSequence:]),
+		TimestampNs: le.Uint64(b[offTimestamp:]),
+		PayloadSize: le.Uint32(b[offPayloadSize:]),
+		Checksum:    le.Uint32(b[offChecksum:]),
+	}, nil
+}
+
+// Put writes the magic and all fields of h as they are into b[:HeaderSize].
+// It panics if b is shorter.
+func (h *Header) Put(b []byte) {
+	b = b[:HeaderSize]
+	le.PutUint32(b[offMagic:], Magic)
+	b[offDomain] = byte(h.Domain)
+	b[offVersion] = h.Version
+	b[offSource] = byte(h.Source)
+	b[offFlags] = h.Flags
+	le.PutUint64(b[offSequence:], h.Sequence)
+	le.PutUint64(b[offTimestamp:], h.TimestampNs)
+	le.PutUint32(b[offPayloadSize:], h.PayloadSize)
+	le.PutUint32(b[offChecksum:], h.Checksum)
+}
+
+// Checksum computes the checksum of one message, header included, leaving
+// out the field itself. It returns 0 if msg is shorter than a header.
+func Checksum(msg []byte) uint32 {
+	if len(msg) < HeaderSize {
+		return 0
+	}
+	return crc32.Update(crc32.ChecksumIEEE(msg[:offChecksum]), crc32.IEEETable, msg[HeaderSize:])
+}
+
+// ChecksumPolicy says what Parse does with the checksum field.
+type ChecksumPolicy uint8
+
+const (
+	ChecksumIgnore          ChecksumPolicy = iota // do not look at it
+	ChecksumVerifyIfNonzero                       // 0 means not computed, anything else must be right
+	ChecksumRequire                               // must be right; a 0 is wrong unless the checksum is 0
+)

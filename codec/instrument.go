@@ -1,0 +1,172 @@
+package codec
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// Domain says which of Torq's relays a message is for.
+type Domain uint8
+
+const (
+	DomainMarketData Domain = 0
+	DomainSignal     Domain = 1
+	DomainExecution  Domain = 2
+	DomainSystem     Domain = 3
+)
+
+// Source says which Torq service made a message.
+type Source uint8
+
+const (
+	SourceUnknown    Source = 0
+	SourceBinance    Source = 1
+	SourceCoinbase   Source = 2
+	SourceKraken     Source = 3
+	SourceTestClient Source = 99
+)
+
+// VenueID is a trading venue.
+type VenueID uint16
+
+const (
+	VenueBinance  VenueID = 100
+	VenueKraken   VenueID = 101
+	VenueCoinbase VenueID = 102
+)
+
+// String returns the venue as a topic token: its name in lower case, or its
+// number if this package has no name for it.
+func (v VenueID) String() string {
+	switch v {
+	case VenueBinance:
+		return "binance"
+	case VenueKraken:
+		return "kraken"
+	case VenueCoinbase:
+		return "coinbase"
+	}
+	return strconv.Itoa(int(v))
+}
+
+// AssetType is the kind of an instrument.
+type AssetType uint8
+
+const (
+	AssetStock AssetType = 1
+	AssetBond  AssetType = 2
+	AssetCoin  AssetType = 51
+)
+
+// InstrumentIDSize is the size of an InstrumentID on the wire, in bytes.
+const InstrumentIDSize = 12
+
+// InstrumentID names an instrument. On the wire:
+//
+//	 0               8     10     11     12
+//	+---------------+-----+------+------+
+//	| asset id      |venue| type | rsvd |
+//	+---------------+-----+------+------+
+type InstrumentID struct {
+	AssetID  uint64 // for stock, bond and coin the symbol, see Coin
+	Venue    VenueID
+	Type     AssetType
+	Reserved uint8
+}
+
+// Coin returns the id of a coin or pair. The asset id is the first 8 bytes of
+// symbol, NUL-padded, read as a big-endian number; stored little-endian, the
+// text appears reversed: "BTC" is 00 00 00 00 00 43 54 42. Longer symbols are
+// cut, so two of them can share an id.
+func Coin(venue VenueID, symbol string) InstrumentID {
+	return symbolID(venue, AssetCoin, symbol)
+}
+
+// Stock returns the id of a stock; the symbol is stored as in Coin.
+func Stock(venue VenueID, symbol string) InstrumentID {
+	return symbolID(venue, AssetStock, symbol)
+}
+
+// Bond returns the id of a bond; the symbol is stored as in Coin.
+func Bond(venue VenueID, symbol string) InstrumentID {
+	return symbolID(venue, AssetBond, symbol)
+}
+
+// CoinbaseInstrument returns the id that Torq's Coinbase collector gives to a
+// product: "BTC-USD" becomes Coin(VenueCoinbase, "BTC/USD").
+func CoinbaseInstrument(productID string) InstrumentID {
+	return Coin(VenueCoinbase, strings.ReplaceAll(productID, "-", "/"))
+}
+
+func symbolID(venue VenueID, typ AssetType, symbol string) InstrumentID {
+	var id uint64
+	for i := 0; i < 8; i++ {
+		id <<= 8
+		if i < len(symbol) {
+			id |= uint64(symbol[i])
+		}
+	}
+	return InstrumentID{AssetID: id, Venue: venue, Type: typ}
+}
+
+// Symbol returns the symbol that Coin, Stock or Bond was given, up to 8 bytes.
+// ok is false if the id is of another kind or holds no printable ASCII text.
+func (id InstrumentID) Symbol() (symbol string, ok bool) {
+	switch id.Type {
+	case AssetCoin, AssetStock, AssetBond:
+	default:
+		return "", false
+	}
+	var text [8]byte
+	n := 0
+	for rest := id.AssetID; rest != 0; rest <<= 8 {
+		c := byte(rest >> 56)
+		if c < ' ' || c > '~' {
+			return "", false
+		}
+		text[n] = c
+		n++
+	}
+	return string(text[:n]), n > 0
+}
+
+// String returns venue and instrument as two topic tokens, to follow a first
+// one: "coinbase.BTC-USD". The second is the symbol with '/' written as '-', or
+// asset type and asset id ("50-a0b86991c6218b36") if there is no symbol or it
+// has bytes that a topic may not have.
+func (id InstrumentID) String() string {
+	token, ok := id.Symbol()
+	token = strings.ReplaceAll(token, "/", "-")
+	if !ok || strings.ContainsFunc(token, notInToken) {
+		token = fmt.Sprintf("%d-%016x", id.Type, id.AssetID)
+	}
+	return id.Venue.String() + "." + token
+}
+
+// notInToken reports whether r may not stand in a topic token.
+func notInToken(r rune) bool {
+	return !('A' <= r && r <= 'Z' || 'a' <= r && r <= 'z' || '0' <= r && r <= '9' || strings.ContainsRune("_:@-", r))
+}
+
+// ParseInstrumentID reads an id from b, which must hold exactly InstrumentIDSize bytes.
+func ParseInstrumentID(b []byte) (InstrumentID, error) {
+	if len(b) != InstrumentIDSize {
+		return InstrumentID{}, &Error{Reason: ErrPayloadSizeMismatch, Got: uint64(len(b)), Want: InstrumentIDSize}
+	}
+	return InstrumentID{
+		AssetID:  le.Uint64(b),
+		Venue:    VenueID(le.Uint16(b[8:])),
+		Type:     AssetType(b[10]),
+		Reserved: b[11],
+	}, nil
+}
+
+// Put writes id into b[:InstrumentIDSize]. It panics if b is shorter.
+func (id InstrumentID) Put(b []byte) {
+	b = b[:InstrumentIDSize]
+	le.PutUint64(b, id.AssetID)
+	le.PutUint16(b[8:], uint16(id.Venue))
+	b[10] = byte(id.Type)
+	b[11] = id.Reserved
+}
