@@ -6,7 +6,7 @@ import (
 	"sync/atomic"
 )
 
-// loadAttempts and loadPause bound [Cell.Load]: about 10 us of waiting in all.
+// loadAttempts and loadPause bound [Cell.Load]: 10 to 50 us of waiting in all.
 const (
 	loadAttempts = 128
 	loadPause    = 8
@@ -62,7 +62,7 @@ func (c Cell) Store(src []uint64) {
 // Load fills dst with the first len(dst) words, all of one Store; as with copy,
 // what lies beyond Words() is left alone. It returns false, and dst is to be
 // thrown away, when no undisturbed moment came within a bounded number of
-// attempts (about 10 us): the writer was stopped or died in the middle, or stores
+// attempts (10 to 50 us): the writer was stopped or died in the middle, or stores
 // without pause. Safe for concurrent use.
 func (c Cell) Load(dst []uint64) bool {
 	n := min(len(dst), len(c.words))

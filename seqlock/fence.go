@@ -23,12 +23,12 @@ func LoadLoad() { loadLoad() }
 func StoreStore() { storeStore() }
 
 // pauseChunk bounds one run inside assembly, where the runtime cannot stop the
-// goroutine: 256 pauses are about 3 us at 10 ns each.
+// goroutine: 256 pauses take 3 to 12 us.
 const pauseChunk = 256
 
-// Pause tells the core n times that this is a spin loop: about 10 ns each on
-// amd64 (up to 140 cycles on some Intel cores), shorter on arm64, nothing at all
-// elsewhere. It leaves memory order alone and never yields to the scheduler.
+// Pause tells the core n times that this is a spin loop: 10 to 50 ns each on
+// amd64, depending on the core; shorter on arm64; nothing at all elsewhere. It
+// leaves memory order alone and never yields to the scheduler.
 func Pause(n uint32) {
 	for ; n > pauseChunk; n -= pauseChunk {
 		pause(pauseChunk)
