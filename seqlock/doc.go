@@ -17,16 +17,16 @@
 // announcement ahead of the change, [LoadLoad] keeps the copy ahead of the
 // question. A Word is an announcement that only counts:
 //
-//	               WriteBegin
-//	         +----------------------+
-//	         |                      v
-//	     +------+                +------+
-//	     | REST |                | BUSY |---+ WriteBegin, by the successor of
-//	     | even |                | odd  |<--+ a writer that died here
-//	     +------+                +------+
-//	         ^                      |
-//	         +----------------------+
-//	         WriteEnd: next even number
+//	          WriteBegin
+//	    +----------------------+
+//	    |                      v
+//	+------+                +------+
+//	| REST |                | BUSY |---+ WriteBegin, by the successor of
+//	| even |                | odd  |<--+ a writer that died here
+//	+------+                +------+
+//	    ^                      |
+//	    +----------------------+
+//	    WriteEnd: next even number
 //
 // Its edges:
 //   - REST to BUSY: the word turns odd, and only then does the value change.

@@ -75,7 +75,7 @@ func TestReaderInAnotherProcessSeesWhatMayNotBe(t *testing.T) {
 			}
 			defer unmap()
 			writer := exec.CommandContext(t.Context(), self)
-			writer.Env = append(os.Environ(), litmusCaseEnv+"="+strconv.Itoa(n), litmusFileEnv+"="+file)
+			writer.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0", litmusCaseEnv+"="+strconv.Itoa(n), litmusFileEnv+"="+file)
 			writer.Stdout, writer.Stderr = os.Stdout, os.Stderr
 			if err := writer.Start(); err != nil {
 				t.Fatal(err)

@@ -16,7 +16,7 @@ const (
 	// budget is used up, whichever comes first; on a loaded machine the two sides
 	// may hardly ever run at once.
 	litmusValues = 300_000
-	litmusBudget = time.Second
+	litmusBudget = time.Second / 2
 
 	litmusPayload = 16 // words
 )
