@@ -1,0 +1,103 @@
+package codec
+
+import "testing"
+
+// variants runs a benchmark without and with checksum and reports messages per second.
+func variants(b *testing.B, run func(b *testing.B, checksum bool)) {
+	for _, checksum := range []bool{false, true} {
+		name := "NoChecksum"
+		if checksum {
+			name = "Checksum"
+		}
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			run(b, checksum)
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds()/1e6, "Mmsg/s")
+		})
+	}
+}
+
+func BenchmarkBuildTrade(b *testing.B) {
+	variants(b, func(b *testing.B, checksum bool) {
+		dst := make([]byte, TradeMessageSize)
+		h, trade := krakenHeader, btcTrade
+		for b.Loop() {
+			h.Sequence++
+			trade.Price++
+			build := NewBuilder(dst, h)
+			build.AppendTrade(&trade)
+			if n, err := build.Finish(checksum); n != TradeMessageSize || err != nil {
+				b.Fatal(n, err)
+			}
+		}
+	})
+}
+
+func BenchmarkParseTrade(b *testing.B) {
+	variants(b, func(b *testing.B, checksum bool) {
+		msg := unhex(b, krakenTrade)
+		policy := ChecksumIgnore
+		if checksum {
+			policy = ChecksumRequire
+		}
+		var sum int64
+		for b.Loop() {
+			m, err := Parse(msg, policy)
+			if err != nil {
+				b.Fatal(err)
+			}
+			c := m.Cursor(ModeBridge)
+			for c.Next() {
+				trade, err := ParseTrade(c.tlv.Payload)
+				if err != nil {
+					b.Fatal(err)
+				}
+				sum += trade.Price + trade.Volume + int64(trade.Instrument.AssetID)
+			}
+			if c.Err() != nil {
+				b.Fatal(c.Err())
+			}
+		}
+		if sum == 0 {
+			b.Fatal("nothing was read")
+		}
+	})
+}
+
+func BenchmarkParseTradeRange(b *testing.B) {
+	msg := unhex(b, krakenTrade)
+	b.ReportAllocs()
+	for b.Loop() {
+		m, err := Parse(msg, ChecksumIgnore)
+		if err != nil {
+			b.Fatal(err)
+		}
+		for tlv, err := range m.TLVs() {
+			if err != nil {
+				b.Fatal(err)
+			}
+			if trade, err := ParseTrade(tlv.Payload); err != nil || trade.Price == 0 {
+				b.Fatal(trade, err)
+			}
+		}
+	}
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds()/1e6, "Mmsg/s")
+}
+
+func BenchmarkAppendJSON(b *testing.B) {
+	m := mustParse(b, unhex(b, krakenTrade), ChecksumRequire)
+	dst := make([]byte, 0, 1024)
+	b.ReportAllocs()
+	for b.Loop() {
+		dst = m.AppendJSON(dst[:0])
+	}
+}
+
+func BenchmarkParseFixed8(b *testing.B) {
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := ParseFixed8("116827.85"); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
