@@ -66,9 +66,9 @@ func NewTSC() (*TSC, error) {
 	return t, nil
 }
 
-// Now returns CLOCK_MONOTONIC in nanoseconds. Just after NewTSC it drifts by a few
-// microseconds per second at most; called about once a second, Recalibrate keeps
-// it well within one microsecond of [Mono]. The counter is read when the processor
+// Now returns CLOCK_MONOTONIC in nanoseconds. After NewTSC alone it may drift by a
+// few microseconds per second; called about once a second, Recalibrate keeps it
+// well within one microsecond of [Mono]. The counter is read when the processor
 // gets to it, which may be some 10 ns before an earlier load is done. Values of
 // one goroutine do not go back, but for a few nanoseconds when Recalibrate or a
 // move to another core falls in between, or when the host's own clock jumped: who
