@@ -40,6 +40,7 @@ func BenchmarkParseTrade(b *testing.B) {
 		if checksum {
 			policy = ChecksumRequire
 		}
+		var trade Trade
 		var sum int64
 		for b.Loop() {
 			m, err := Parse(msg, policy)
@@ -48,8 +49,7 @@ func BenchmarkParseTrade(b *testing.B) {
 			}
 			c := m.Cursor(ModeBridge)
 			for c.Next() {
-				trade, err := ParseTrade(c.tlv.Payload)
-				if err != nil {
+				if err := trade.Parse(c.TLV.Payload); err != nil {
 					b.Fatal(err)
 				}
 				sum += trade.Price + trade.Volume + int64(trade.Instrument.AssetID)
@@ -66,6 +66,7 @@ func BenchmarkParseTrade(b *testing.B) {
 
 func BenchmarkParseTradeRange(b *testing.B) {
 	msg := unhex(b, krakenTrade)
+	var trade Trade
 	b.ReportAllocs()
 	for b.Loop() {
 		m, err := Parse(msg, ChecksumIgnore)
@@ -76,7 +77,7 @@ func BenchmarkParseTradeRange(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			if trade, err := ParseTrade(tlv.Payload); err != nil || trade.Price == 0 {
+			if err := trade.Parse(tlv.Payload); err != nil || trade.Price == 0 {
 				b.Fatal(trade, err)
 			}
 		}

@@ -76,6 +76,22 @@ func unhex(t testing.TB, text string) []byte {
 	return b
 }
 
+func parseTrade(payload []byte) (t Trade, err error) {
+	err = t.Parse(payload)
+	return t, err
+}
+
+func parseQuote(payload []byte) (q Quote, err error) {
+	q.Padding = [4]byte{9, 9, 9, 9} // of an earlier quote
+	err = q.Parse(payload)
+	return q, err
+}
+
+func parseInstrumentID(b []byte) (id InstrumentID, err error) {
+	err = id.Parse(b)
+	return id, err
+}
+
 func mustParse(t testing.TB, b []byte, policy ChecksumPolicy) Message {
 	t.Helper()
 	m, err := Parse(b, policy)
@@ -102,18 +118,18 @@ func wantError(t *testing.T, err error, want Error, texts ...string) {
 func TestTradeOnTheWireIsNotWhatTorqReads(t *testing.T) {
 	b := unhex(t, krakenTrade)
 	m := mustParse(t, b, ChecksumRequire)
-	if m.Header != krakenHeader {
-		t.Errorf("header %+v", m.Header)
+	if m.Header() != krakenHeader {
+		t.Errorf("header %+v", m.Header())
 	}
 	c := m.Cursor(ModeStrict)
 	if !c.Next() {
 		t.Fatal(c.Err())
 	}
-	tlv := c.TLV()
+	tlv := c.TLV
 	if tlv.Type != TypeTrade || tlv.Extended || tlv.Offset != 32 || tlv.PayloadOffset() != 34 {
 		t.Errorf("TLV %+v", tlv)
 	}
-	if trade, err := ParseTrade(tlv.Payload); err != nil || trade != btcTrade {
+	if trade, err := parseTrade(tlv.Payload); err != nil || trade != btcTrade {
 		t.Errorf("trade %+v, %v", trade, err)
 	}
 	if c.Next() || c.Err() != nil {
@@ -141,15 +157,15 @@ func TestQuoteOnTheWireIsNotWhatTorqReads(t *testing.T) {
 		if err != nil || tlv.Type != TypeQuote {
 			t.Fatal(tlv, err)
 		}
-		if quote, err := ParseQuote(tlv.Payload); err != nil || quote != btcQuote {
+		if quote, err := parseQuote(tlv.Payload); err != nil || quote != btcQuote {
 			t.Errorf("quote %+v, %v", quote, err)
 		}
-		if quote, err := ParseQuote(tlv.Payload[:QuoteShortSize]); err != nil || quote != btcQuote {
+		if quote, err := parseQuote(tlv.Payload[:QuoteShortSize]); err != nil || quote != btcQuote {
 			t.Errorf("52-byte quote %+v, %v", quote, err)
 		}
 	}
 	out := make([]byte, QuoteMessageSize)
-	build := NewBuilder(out, m.Header)
+	build := NewBuilder(out, m.Header())
 	build.AppendQuote(&btcQuote)
 	if n, err := build.Finish(false); n != len(b) || err != nil || !bytes.Equal(out, b) {
 		t.Errorf("built %d, %v\n% x, want\n% x", n, err, out, b)
@@ -178,7 +194,7 @@ func TestPaddingAndExtendedFormAreLost(t *testing.T) {
 	if !reflect.DeepEqual(got, want) {
 		t.Fatalf("TLVs %+v, want %+v", got, want)
 	}
-	trade, err := ParseTrade(got[0].Payload)
+	trade, err := parseTrade(got[0].Payload)
 	if err != nil || trade.Side != SideSell || trade.Padding != [3]byte{1, 2, 3} {
 		t.Errorf("trade %+v, %v", trade, err)
 	}
@@ -266,7 +282,9 @@ func TestWrongMessageIsParsed(t *testing.T) {
 
 // messageOf returns a message whose TLV area is tail.
 func messageOf(tail []byte) Message {
-	return Message{Header: Header{PayloadSize: uint32(len(tail))}, bytes: append(make([]byte, HeaderSize), tail...)}
+	b := append(make([]byte, HeaderSize), tail...)
+	Header{PayloadSize: uint32(len(tail))}.Put(b)
+	return Message{bytes: b}
 }
 
 func TestWrongTLVIsWalkedPast(t *testing.T) {
@@ -321,7 +339,7 @@ func TestWrongTLVIsWalkedPast(t *testing.T) {
 	c := m.Cursor(ModeStrict)
 	var types []TLVType
 	for c.Next() {
-		types = append(types, c.TLV().Type)
+		types = append(types, c.TLV.Type)
 	}
 	if c.Err() != nil || !reflect.DeepEqual(types, []TLVType{0, 150, 255, 1}) {
 		t.Errorf("types %v, %v", types, c.Err())
@@ -331,7 +349,7 @@ func TestWrongTLVIsWalkedPast(t *testing.T) {
 func TestPayloadOfTheWrongSizeIsRead(t *testing.T) {
 	buf := make([]byte, 100)
 	for n := range buf {
-		_, err := ParseTrade(buf[:n])
+		_, err := parseTrade(buf[:n])
 		if n == TradeSize {
 			if err != nil {
 				t.Error(n, err)
@@ -339,7 +357,7 @@ func TestPayloadOfTheWrongSizeIsRead(t *testing.T) {
 		} else {
 			wantError(t, err, Error{Reason: ErrPayloadSizeMismatch, Type: TypeTrade, Got: uint64(n), Want: 40}, "Trade")
 		}
-		_, err = ParseQuote(buf[:n])
+		_, err = parseQuote(buf[:n])
 		if n == QuoteSize || n == QuoteShortSize {
 			if err != nil {
 				t.Error(n, err)
@@ -347,7 +365,7 @@ func TestPayloadOfTheWrongSizeIsRead(t *testing.T) {
 		} else {
 			wantError(t, err, Error{Reason: ErrPayloadSizeMismatch, Type: TypeQuote, Got: uint64(n), Want: 56}, "Quote")
 		}
-		_, err = ParseInstrumentID(buf[:n])
+		_, err = parseInstrumentID(buf[:n])
 		if n == InstrumentIDSize {
 			if err != nil {
 				t.Error(n, err)
@@ -378,7 +396,7 @@ func TestLengthWrapsAt255(t *testing.T) {
 		}
 		m := mustParse(t, dst, ChecksumRequire)
 		c := m.Cursor(ModeStrict)
-		if !c.Next() || c.TLV().Type != 200 || !bytes.Equal(c.TLV().Payload, payload) || c.Next() || c.Err() != nil {
+		if !c.Next() || c.TLV.Type != 200 || !bytes.Equal(c.TLV.Payload, payload) || c.Next() || c.Err() != nil {
 			t.Errorf("%d bytes do not come back: %v", test.n, c.Err())
 		}
 	}
@@ -441,7 +459,7 @@ func TestHotPathAllocates(t *testing.T) {
 			}
 			c := m.Cursor(ModeStrict)
 			for c.Next() {
-				if trade, err := ParseTrade(c.TLV().Payload); err != nil || trade != btcTrade {
+				if trade, err := parseTrade(c.TLV.Payload); err != nil || trade != btcTrade {
 					failed = errors.New("wrong trade")
 				}
 			}
@@ -512,7 +530,7 @@ func TestSymbolIsReversedOrCut(t *testing.T) {
 		if want := unhex(t, test.wire); !bytes.Equal(wire[:], want) {
 			t.Errorf("%v: % x, want % x", test.id, wire, want)
 		}
-		if back, err := ParseInstrumentID(wire[:]); err != nil || back != test.id {
+		if back, err := parseInstrumentID(wire[:]); err != nil || back != test.id {
 			t.Errorf("%v comes back as %v, %v", test.id, back, err)
 		}
 		if symbol, ok := test.id.Symbol(); symbol != test.symbol || ok != (test.symbol != "") {

@@ -30,8 +30,8 @@
 // # Reading and writing
 //
 // [Parse] checks the header and yields a [Message], a view over the caller's
-// bytes; [Message.Cursor] and [Message.TLVs] walk its TLVs; [ParseTrade] and
-// [ParseQuote] copy a payload out into a struct. [Builder] writes a message
+// bytes; [Message.Cursor] and [Message.TLVs] walk its TLVs; [Trade.Parse] and
+// [Quote.Parse] copy a payload out into a struct. [Builder] writes a message
 // straight into the caller's bytes, such as those of a claim. None of them
 // allocates unless it fails.
 //

@@ -42,7 +42,11 @@ func Example() {
 			return
 		}
 		if tlv.Type == codec.TypeTrade {
-			t, _ := codec.ParseTrade(tlv.Payload)
+			var t codec.Trade
+			if err := t.Parse(tlv.Payload); err != nil {
+				fmt.Println(err)
+				return
+			}
 			fmt.Println("market."+t.Instrument.String(), codec.FormatFixed8(t.Price), codec.FormatFixed8(t.Volume))
 		}
 	}

@@ -47,13 +47,25 @@ type Header struct {
 // (ErrMessageTooSmall) and the magic (ErrInvalidMagic), nothing else: see
 // Parse for a whole message.
 func ParseHeader(b []byte) (Header, error) {
+	if err := checkHeader(b); err != nil {
+		return Header{}, err
+	}
+	return readHeader(b), nil
+}
+
+func checkHeader(b []byte) error {
 	if len(b) < HeaderSize {
-		return Header{}, &Error{Reason: ErrMessageTooSmall, Got: uint64(len(b)), Want: HeaderSize}
+		return &Error{Reason: ErrMessageTooSmall, Got: uint64(len(b)), Want: HeaderSize}
 	}
-	b = b[:HeaderSize]
 	if magic := le.Uint32(b[offMagic:]); magic != Magic {
-		return Header{}, &Error{Reason: ErrInvalidMagic, Got: uint64(magic), Want: Magic}
+		return &Error{Reason: ErrInvalidMagic, Got: uint64(magic), Want: Magic}
 	}
+	return nil
+}
+
+// readHeader reads b[:HeaderSize].
+func readHeader(b []byte) Header {
+	b = b[:HeaderSize]
 	return Header{
 		Domain:      Domain(b[offDomain]),
 		Version:     b[offVersion],
@@ -63,12 +75,12 @@ func ParseHeader(b []byte) (Header, error) {
 		TimestampNs: le.Uint64(b[offTimestamp:]),
 		PayloadSize: le.Uint32(b[offPayloadSize:]),
 		Checksum:    le.Uint32(b[offChecksum:]),
-	}, nil
+	}
 }
 
 // Put writes the magic and all fields of h as they are into b[:HeaderSize].
 // It panics if b is shorter.
-func (h *Header) Put(b []byte) {
+func (h Header) Put(b []byte) {
 	b = b[:HeaderSize]
 	le.PutUint32(b[offMagic:], Magic)
 	b[offDomain] = byte(h.Domain)

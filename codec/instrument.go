@@ -149,17 +149,17 @@ func notInToken(r rune) bool {
 	return !('A' <= r && r <= 'Z' || 'a' <= r && r <= 'z' || '0' <= r && r <= '9' || strings.ContainsRune("_:@-", r))
 }
 
-// ParseInstrumentID reads an id from b, which must hold exactly InstrumentIDSize bytes.
-func ParseInstrumentID(b []byte) (InstrumentID, error) {
+// Parse reads id from b, which must hold exactly InstrumentIDSize bytes; on
+// ErrPayloadSizeMismatch id stays as it is.
+func (id *InstrumentID) Parse(b []byte) error {
 	if len(b) != InstrumentIDSize {
-		return InstrumentID{}, &Error{Reason: ErrPayloadSizeMismatch, Got: uint64(len(b)), Want: InstrumentIDSize}
+		return &Error{Reason: ErrPayloadSizeMismatch, Got: uint64(len(b)), Want: InstrumentIDSize}
 	}
-	return InstrumentID{
-		AssetID:  le.Uint64(b),
-		Venue:    VenueID(le.Uint16(b[8:])),
-		Type:     AssetType(b[10]),
-		Reserved: b[11],
-	}, nil
+	id.AssetID = le.Uint64(b)
+	id.Venue = VenueID(le.Uint16(b[8:]))
+	id.Type = AssetType(b[10])
+	id.Reserved = b[11]
+	return nil
 }
 
 // Put writes id into b[:InstrumentIDSize]. It panics if b is shorter.

@@ -18,8 +18,8 @@ import (
 // "payload" in hex; padding that is not zero is in "padding". If the walk ends
 // early, "error" follows "tlvs" with "reason" and "offset". The result has
 // two to three bytes per byte of payload and at most 110 for each TLV around it.
-func (m *Message) AppendJSON(dst []byte) []byte {
-	h := &m.Header
+func (m Message) AppendJSON(dst []byte) []byte {
+	h := m.Header()
 	dst = fmt.Appendf(dst, `{"header":{"magic":"0x%08X","relay_domain":%d,"version":%d,"source":%d,"flags":%d,`,
 		uint32(Magic), h.Domain, h.Version, h.Source, h.Flags)
 	dst = fmt.Appendf(dst, `"sequence":"%d","timestamp":"%d","payload_size":%d,"checksum":"0x%08X"},"tlvs":[`,
@@ -29,7 +29,7 @@ func (m *Message) AppendJSON(dst []byte) []byte {
 		if !first {
 			dst = append(dst, ',')
 		}
-		dst = c.tlv.appendJSON(dst)
+		dst = c.TLV.appendJSON(dst)
 	}
 	dst = append(dst, ']')
 	var e *Error
@@ -49,12 +49,12 @@ func (t *TLV) appendJSON(dst []byte) []byte {
 	}
 	dst = fmt.Appendf(dst, `{"offset":%d,"format":%q,"type":%d,"length":%d,"payload_offset":%d,`,
 		t.Offset, format, t.Type, len(t.Payload), t.PayloadOffset())
+	var trade Trade
+	var quote Quote
 	switch {
-	case t.Type == TypeTrade && len(t.Payload) == TradeSize:
-		trade, _ := ParseTrade(t.Payload)
+	case t.Type == TypeTrade && trade.Parse(t.Payload) == nil:
 		dst = trade.appendJSON(append(dst, `"fields":`...))
-	case (t.Type == TypeQuote || t.Type == TypeQuoteUpdate) && len(t.Payload) == QuoteSize:
-		quote, _ := ParseQuote(t.Payload)
+	case (t.Type == TypeQuote || t.Type == TypeQuoteUpdate) && len(t.Payload) == QuoteSize && quote.Parse(t.Payload) == nil:
 		dst = quote.appendJSON(append(dst, `"fields":`...))
 	default:
 		dst = append(dst, `"payload":"`...)

@@ -33,25 +33,22 @@ type Trade struct {
 	Padding              [3]byte // 0 from every known producer; kept so that a round trip is exact
 }
 
-// ParseTrade reads the payload of a TypeTrade TLV, which must be TradeSize
-// bytes (ErrPayloadSizeMismatch).
-func ParseTrade(payload []byte) (Trade, error) {
+// Parse reads the payload of a TypeTrade TLV into t. The payload must be
+// TradeSize bytes; on ErrPayloadSizeMismatch t stays as it is.
+func (t *Trade) Parse(payload []byte) error {
 	if len(payload) != TradeSize {
-		return Trade{}, &Error{Reason: ErrPayloadSizeMismatch, Type: TypeTrade, Got: uint64(len(payload)), Want: TradeSize}
+		return &Error{Reason: ErrPayloadSizeMismatch, Type: TypeTrade, Got: uint64(len(payload)), Want: TradeSize}
 	}
-	return Trade{
-		Instrument: InstrumentID{
-			AssetID:  le.Uint64(payload),
-			Venue:    VenueID(le.Uint16(payload[32:])),
-			Type:     AssetType(payload[34]),
-			Reserved: payload[35],
-		},
-		Price:                int64(le.Uint64(payload[8:])),
-		Volume:               int64(le.Uint64(payload[16:])),
-		ExecutionTimestampNs: le.Uint64(payload[24:]),
-		Side:                 Side(payload[36]),
-		Padding:              [3]byte(payload[37:40]),
-	}, nil
+	t.Instrument.AssetID = le.Uint64(payload)
+	t.Price = int64(le.Uint64(payload[8:]))
+	t.Volume = int64(le.Uint64(payload[16:]))
+	t.ExecutionTimestampNs = le.Uint64(payload[24:])
+	t.Instrument.Venue = VenueID(le.Uint16(payload[32:]))
+	t.Instrument.Type = AssetType(payload[34])
+	t.Instrument.Reserved = payload[35]
+	t.Side = Side(payload[36])
+	t.Padding = [3]byte(payload[37:])
+	return nil
 }
 
 // Put writes the payload into b[:TradeSize]. It panics if b is shorter.
@@ -80,32 +77,29 @@ type Quote struct {
 	BidSize          int64 // times 1e8
 	AskPrice         int64 // times 1e8
 	AskSize          int64 // times 1e8
-	QuoteTimestampNs uint64
+	QuoteTimestampNs uint64  // since the Unix epoch
 	Padding          [4]byte // 0 from every known producer; kept so that a round trip is exact
 }
 
-// ParseQuote reads the payload of a TypeQuote or TypeQuoteUpdate TLV. It
+// Parse reads the payload of a TypeQuote or TypeQuoteUpdate TLV into q. It
 // takes QuoteSize bytes and also QuoteShortSize, the same without the padding;
-// anything else is ErrPayloadSizeMismatch.
-func ParseQuote(payload []byte) (Quote, error) {
+// on ErrPayloadSizeMismatch q stays as it is.
+func (q *Quote) Parse(payload []byte) error {
 	if len(payload) != QuoteSize && len(payload) != QuoteShortSize {
-		return Quote{}, &Error{Reason: ErrPayloadSizeMismatch, Type: TypeQuote, Got: uint64(len(payload)), Want: QuoteSize}
+		return &Error{Reason: ErrPayloadSizeMismatch, Type: TypeQuote, Got: uint64(len(payload)), Want: QuoteSize}
 	}
-	q := Quote{
-		Instrument: InstrumentID{
-			AssetID:  le.Uint64(payload),
-			Venue:    VenueID(le.Uint16(payload[48:])),
-			Type:     AssetType(payload[50]),
-			Reserved: payload[51],
-		},
-		BidPrice:         int64(le.Uint64(payload[8:])),
-		BidSize:          int64(le.Uint64(payload[16:])),
-		AskPrice:         int64(le.Uint64(payload[24:])),
-		AskSize:          int64(le.Uint64(payload[32:])),
-		QuoteTimestampNs: le.Uint64(payload[40:]),
-	}
+	q.Instrument.AssetID = le.Uint64(payload)
+	q.BidPrice = int64(le.Uint64(payload[8:]))
+	q.BidSize = int64(le.Uint64(payload[16:]))
+	q.AskPrice = int64(le.Uint64(payload[24:]))
+	q.AskSize = int64(le.Uint64(payload[32:]))
+	q.QuoteTimestampNs = le.Uint64(payload[40:])
+	q.Instrument.Venue = VenueID(le.Uint16(payload[48:]))
+	q.Instrument.Type = AssetType(payload[50])
+	q.Instrument.Reserved = payload[51]
+	q.Padding = [4]byte{}
 	copy(q.Padding[:], payload[QuoteShortSize:])
-	return q, nil
+	return nil
 }
 
 // Put writes the payload into b[:QuoteSize]. It panics if b is shorter.

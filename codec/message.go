@@ -7,10 +7,10 @@ const (
 	extendedHead = 5 // marker, reserved, type, length
 )
 
-// Message is one message: its header, read, and a view over its bytes.
+// Message is a view over the bytes of one message, as Parse made it. The zero
+// Message has no bytes, a zero header and no TLVs.
 type Message struct {
-	Header Header
-	bytes  []byte
+	bytes []byte // nil, or at least a header
 }
 
 // Parse checks that b is exactly one message: a header, PayloadSize bytes
@@ -20,23 +20,33 @@ type Message struct {
 // Errors are *Error with reason ErrMessageTooSmall, ErrInvalidMagic,
 // ErrLengthMismatch or ErrChecksumMismatch.
 func Parse(b []byte, policy ChecksumPolicy) (Message, error) {
-	h, err := ParseHeader(b)
-	if err != nil {
+	if err := checkHeader(b); err != nil {
 		return Message{}, err
 	}
-	if got := uint64(len(b) - HeaderSize); got != uint64(h.PayloadSize) {
-		return Message{}, &Error{Reason: ErrLengthMismatch, Offset: offPayloadSize, Got: got, Want: uint64(h.PayloadSize)}
+	if got, want := uint64(len(b)-HeaderSize), uint64(le.Uint32(b[offPayloadSize:])); got != want {
+		return Message{}, &Error{Reason: ErrLengthMismatch, Offset: offPayloadSize, Got: got, Want: want}
 	}
-	if policy == ChecksumRequire || policy == ChecksumVerifyIfNonzero && h.Checksum != 0 {
-		if sum := Checksum(b); sum != h.Checksum {
-			return Message{}, &Error{Reason: ErrChecksumMismatch, Offset: offChecksum, Got: uint64(h.Checksum), Want: uint64(sum)}
+	if policy != ChecksumIgnore {
+		stored := le.Uint32(b[offChecksum:])
+		if stored != 0 || policy == ChecksumRequire {
+			if sum := Checksum(b); sum != stored {
+				return Message{}, &Error{Reason: ErrChecksumMismatch, Offset: offChecksum, Got: uint64(stored), Want: uint64(sum)}
+			}
 		}
 	}
-	return Message{Header: h, bytes: b}, nil
+	return Message{bytes: b}, nil
+}
+
+// Header reads the header.
+func (m Message) Header() Header {
+	if m.bytes == nil {
+		return Header{}
+	}
+	return readHeader(m.bytes)
 }
 
 // Bytes returns the message as it was handed to Parse.
-func (m *Message) Bytes() []byte { return m.bytes }
+func (m Message) Bytes() []byte { return m.bytes }
 
 // Mode says how strictly TLVs are checked while they are walked.
 type Mode uint8
@@ -70,29 +80,29 @@ func (t *TLV) PayloadOffset() int {
 //
 //	c := m.Cursor(codec.ModeBridge)
 //	for c.Next() {
-//		use(c.TLV())
+//		use(c.TLV.Type, c.TLV.Payload)
 //	}
 //	if err := c.Err(); err != nil { ... }
 type Cursor struct {
+	TLV   TLV // where the last successful Next moved to
 	bytes []byte
-	off   int // start of the next TLV
-	tlv   TLV
+	next  int // offset of the next TLV; len(bytes) after the last one and after an error
 	err   error
 	mode  Mode
 }
 
 // Cursor returns a cursor before the first TLV.
-func (m *Message) Cursor(mode Mode) Cursor {
-	return Cursor{bytes: m.bytes, off: HeaderSize, mode: mode}
+func (m Message) Cursor(mode Mode) Cursor {
+	return Cursor{bytes: m.bytes, next: HeaderSize, mode: mode}
 }
 
 // Next moves to the next TLV. It returns false at the end of the message and
 // at the first TLV that is wrong; Err tells which.
 func (c *Cursor) Next() bool {
-	if c.off >= len(c.bytes) || c.err != nil {
+	if c.next >= len(c.bytes) {
 		return false
 	}
-	rest := c.bytes[c.off:]
+	rest := c.bytes[c.next:]
 	if len(rest) < standardHead {
 		return c.fail(ErrTruncatedTLV, 0, uint64(len(rest)), standardHead)
 	}
@@ -116,19 +126,21 @@ func (c *Cursor) Next() bool {
 			return c.fail(ErrPayloadSizeMismatch, typ, uint64(n), uint64(want))
 		}
 	}
-	c.tlv = TLV{Type: typ, Extended: extended, Offset: c.off, Payload: rest[head:end:end]}
-	c.off += end
+	// Field by field: copying a literal that was just stored in parts costs more than the rest of Next.
+	c.TLV.Type = typ
+	c.TLV.Extended = extended
+	c.TLV.Offset = c.next
+	c.TLV.Payload = rest[head:end:end]
+	c.next += end
 	return true
 }
 
 //go:noinline
 func (c *Cursor) fail(reason error, typ TLVType, got, want uint64) bool {
-	c.err = &Error{Reason: reason, Offset: c.off, Type: typ, Got: got, Want: want}
+	c.err = &Error{Reason: reason, Offset: c.next, Type: typ, Got: got, Want: want}
+	c.next = len(c.bytes)
 	return false
 }
-
-// TLV returns the TLV that the last successful Next moved to.
-func (c *Cursor) TLV() TLV { return c.tlv }
 
 // Err returns the *Error that ended the walk, or nil. Its reason is
 // ErrTruncatedTLV, ErrInvalidExtendedTLV or, in ModeStrict, ErrPayloadSizeMismatch.
@@ -136,11 +148,11 @@ func (c *Cursor) Err() error { return c.err }
 
 // TLVs ranges over the TLVs in ModeBridge. A TLV that is wrong comes last, as
 // a zero TLV with the error that Cursor.Err would give.
-func (m *Message) TLVs() iter.Seq2[TLV, error] {
+func (m Message) TLVs() iter.Seq2[TLV, error] {
 	return func(yield func(TLV, error) bool) {
 		c := m.Cursor(ModeBridge)
 		for c.Next() {
-			if !yield(c.tlv, nil) {
+			if !yield(c.TLV, nil) {
 				return
 			}
 		}

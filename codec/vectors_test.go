@@ -142,7 +142,7 @@ func TestVectorIsReadDifferently(t *testing.T) {
 				}
 				want := InstrumentID{asset, VenueID(v.Venue), AssetType(v.AssetType), v.Reserved}
 				wire := unhex(t, v.Bytes12)
-				id, err := ParseInstrumentID(wire)
+				id, err := parseInstrumentID(wire)
 				if err != nil || id != want {
 					t.Errorf("%+v, %v, want %+v", id, err, want)
 				}
@@ -193,8 +193,7 @@ func checkParse(t *testing.T, v vector) {
 	if complete {
 		b = b[:HeaderSize+int(h.PayloadSize)]
 	}
-	m := Message{Header: h, bytes: b}
-	c := m.Cursor(ModeStrict)
+	c := Message{bytes: b}.Cursor(ModeStrict)
 	for c.Next() {
 	}
 	if got := torqName(c.Err()); got != v.Expect.ParseTLVExtensions {
@@ -213,7 +212,7 @@ func checkRoundTrip(t *testing.T, v vector) {
 	wantSame(t, "decoded", got, v.Decoded)
 
 	out := make([]byte, len(b))
-	build := NewBuilder(out, m.Header)
+	build := NewBuilder(out, m.Header())
 	canonical := true
 	for tlv, err := range m.TLVs() {
 		if err != nil {
@@ -222,13 +221,13 @@ func checkRoundTrip(t *testing.T, v vector) {
 		canonical = canonical && tlv.Extended == (len(tlv.Payload) > 255)
 		switch {
 		case tlv.Type == TypeTrade:
-			trade, err := ParseTrade(tlv.Payload)
+			trade, err := parseTrade(tlv.Payload)
 			if err != nil {
 				t.Fatal(err)
 			}
 			build.AppendTrade(&trade)
 		case tlv.Type == TypeQuote && len(tlv.Payload) == QuoteSize:
-			quote, err := ParseQuote(tlv.Payload)
+			quote, err := parseQuote(tlv.Payload)
 			if err != nil {
 				t.Fatal(err)
 			}
