@@ -446,6 +446,16 @@ func TestBuilderWritesWhatNobodyCanRead(t *testing.T) {
 	}
 }
 
+func TestZeroMessagePanics(t *testing.T) {
+	var m Message
+	for tlv, err := range m.TLVs() {
+		t.Error(tlv, err)
+	}
+	if m.Header() != (Header{}) || m.Bytes() != nil || !json.Valid(m.AppendJSON(nil)) {
+		t.Errorf("header %+v, bytes % x, JSON %s", m.Header(), m.Bytes(), m.AppendJSON(nil))
+	}
+}
+
 func TestHotPathAllocates(t *testing.T) {
 	msg := unhex(t, krakenTrade)
 	dst := make([]byte, 256)

@@ -39,8 +39,8 @@
 // checksum covers whatever the slice holds. Every length is read once and
 // checked against the slice before use, so bytes that change under a Message
 // (an in-place view of a ring) can give wrong values but never a panic.
-// A Message, Cursor, Builder is for one goroutine at a time; functions and
-// plain values are safe for concurrent use.
+// A Cursor or Builder is for one goroutine at a time; all else is safe for
+// concurrent use.
 //
 // # Dialects
 //

@@ -16,8 +16,8 @@ import (
 // 64-bit numbers are strings, since JavaScript cannot hold them. A TLV has
 // "fields" if its layout is known (Trade, Quote of 56 bytes), else its
 // "payload" in hex; padding that is not zero is in "padding". If the walk ends
-// early, "error" follows "tlvs" with "reason" and "offset". The result has
-// two to three bytes per byte of payload and at most 110 for each TLV around it.
+// early, "error" follows "tlvs" with "reason" and "offset". The object takes at
+// most 300 bytes, 500 for each TLV, and 2 for each byte of a payload in hex.
 func (m Message) AppendJSON(dst []byte) []byte {
 	h := m.Header()
 	dst = fmt.Appendf(dst, `{"header":{"magic":"0x%08X","relay_domain":%d,"version":%d,"source":%d,"flags":%d,`,

@@ -73,10 +73,10 @@ func (t *Trade) Put(b []byte) {
 //	+---------+---------+---------+---------+---------+-------------+-----+------+------+-------+
 type Quote struct {
 	Instrument       InstrumentID
-	BidPrice         int64 // times 1e8
-	BidSize          int64 // times 1e8
-	AskPrice         int64 // times 1e8
-	AskSize          int64 // times 1e8
+	BidPrice         int64   // times 1e8
+	BidSize          int64   // times 1e8
+	AskPrice         int64   // times 1e8
+	AskSize          int64   // times 1e8
 	QuoteTimestampNs uint64  // since the Unix epoch
 	Padding          [4]byte // 0 from every known producer; kept so that a round trip is exact
 }
