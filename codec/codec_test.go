@@ -216,11 +216,13 @@ func TestChecksumZeroIsTakenForCorruption(t *testing.T) {
 	flipped[60] ^= 1
 	zero := bytes.Clone(good)
 	clear(zero[28:32])
+	one := bytes.Clone(zero)
+	one[28] = 1
 	tests := []struct {
 		name   string
 		b      []byte
 		policy ChecksumPolicy
-		stored uint64 // in the error, 0 = no error
+		stored uint64 // in the error
 		ok     bool
 	}{
 		{"right, ignore", good, ChecksumIgnore, 0, true},
@@ -229,6 +231,7 @@ func TestChecksumZeroIsTakenForCorruption(t *testing.T) {
 		{"wrong, ignore", flipped, ChecksumIgnore, 0, true},
 		{"wrong, verify", flipped, ChecksumVerifyIfNonzero, 0xEA6C4E2B, false},
 		{"wrong, require", flipped, ChecksumRequire, 0xEA6C4E2B, false},
+		{"one, verify", one, ChecksumVerifyIfNonzero, 1, false},
 		{"zero, ignore", zero, ChecksumIgnore, 0, true},
 		{"zero, verify", zero, ChecksumVerifyIfNonzero, 0, true},
 		{"zero, require", zero, ChecksumRequire, 0, false},
@@ -297,6 +300,7 @@ func TestWrongTLVIsWalkedPast(t *testing.T) {
 	}{
 		{"dangling type byte", "c80101 07", ModeBridge, 1, Error{Reason: ErrTruncatedTLV, Offset: 35, Got: 1, Want: 2}},
 		{"length past the end", "c80a010203", ModeBridge, 0, Error{Reason: ErrTruncatedTLV, Offset: 32, Type: 200, Got: 5, Want: 12}},
+		{"length one past the end", "c804010203", ModeBridge, 0, Error{Reason: ErrTruncatedTLV, Offset: 32, Type: 200, Got: 5, Want: 6}},
 		{"extended head cut", "ff00c801", ModeBridge, 0, Error{Reason: ErrTruncatedTLV, Offset: 32, Type: TypeExtended, Got: 4, Want: 5}},
 		{"marker alone", "ff", ModeBridge, 0, Error{Reason: ErrTruncatedTLV, Offset: 32, Got: 1, Want: 2}},
 		{"extended reserved byte", "cb00 ff01c80300616263", ModeBridge, 1, Error{Reason: ErrInvalidExtendedTLV, Offset: 34, Type: TypeExtended, Got: 1}},
@@ -313,10 +317,11 @@ func TestWrongTLVIsWalkedPast(t *testing.T) {
 					t.Fatal(c.Err())
 				}
 			}
-			for range 2 {
-				if c.Next() {
-					t.Fatal("walked past it")
-				}
+			if c.Next() {
+				t.Fatal("walked past it")
+			}
+			if err := c.Err(); c.Next() || c.Err() != err {
+				t.Fatalf("the walk went on after %v: %v", err, c.Err())
 			}
 			wantError(t, c.Err(), test.want, "at byte")
 			if test.mode == ModeStrict {
