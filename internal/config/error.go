@@ -84,11 +84,12 @@ func report(file string, problems []Problem) error {
 	return &Error{File: file, Problems: problems}
 }
 
-// nearest returns the candidate that word most probably meant, or "".
+// nearest returns the candidate that word, which is none of them, most probably meant,
+// or "".
 func nearest(word string, candidates []string) string {
 	best, limit := "", min(3, len(word)/3+1)
 	for _, c := range candidates {
-		if d := distance(word, c); d <= limit {
+		if d := distance(word, c); d > 0 && d <= limit {
 			best, limit = c, d-1
 		}
 	}

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"errors"
 	"fmt"
 	"math/bits"
 )
@@ -33,7 +32,7 @@ type Geometry struct {
 // quarter of the ring.
 func (g Geometry) WithDefaults() Geometry {
 	if g.RingBytes == 0 {
-		g.RingBytes = ringFor(g.MaxMessageBytes)
+		g.RingBytes = max(DefaultRingBytes, ringFor(g.MaxMessageBytes))
 	}
 	if g.MaxMessageBytes == 0 {
 		g.MaxMessageBytes = min(DefaultMaxMessageBytes, g.RingBytes/messagesPerRing)
@@ -46,28 +45,28 @@ func (g Geometry) WithDefaults() Geometry {
 	return g
 }
 
-// ringFor returns the default ring for a longest message: a power of two.
+// ringFor returns the smallest ring for a longest message, or the largest if none is.
 func ringFor(maxMessageBytes uint64) uint64 {
 	if maxMessageBytes > MaxRingBytes/messagesPerRing {
 		return MaxRingBytes
 	}
-	return max(DefaultRingBytes, uint64(1)<<bits.Len64(max(maxMessageBytes, 1)*messagesPerRing-1))
+	return max(MinRingBytes, uint64(1)<<bits.Len64(max(maxMessageBytes, 1)*messagesPerRing-1))
 }
 
 // Validate reports what is wrong with g after WithDefaults.
 func (g Geometry) Validate() error {
-	var errs []error
-	for _, f := range g.faults() {
-		errs = append(errs, fmt.Errorf("%s: %s", f.sub[1:], f.msg))
+	if fs := g.faults(); fs != nil {
+		return fault{msg: fs[0].sub[1:] + ": " + fs[0].msg, hint: fs[0].hint}
 	}
-	return errors.Join(errs...)
+	return nil
 }
 
-func (g Geometry) faults() (fs []fault) {
+// faults returns the first fault, for the other limits follow from what is wrong then.
+func (g Geometry) faults() []fault {
 	g = g.WithDefaults()
 	if fs := checkRing(g.RingBytes); fs != nil {
 		fs[0].sub = ".ring"
-		return fs // the other limits follow from the ring
+		return fs
 	}
 	if limit := g.RingBytes / messagesPerRing; g.MaxMessageBytes > limit {
 		msg := fmt.Sprintf("%s is more than an eighth of the ring (%s / 8 = %s); ",

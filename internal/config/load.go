@@ -262,7 +262,7 @@ func (l *loader) text(origin, path, value string) {
 	}
 	i := slices.IndexFunc(registryKeys, func(k key[Registry]) bool { return k.name == name })
 	if table != "registry" || i < 0 {
-		if table != "registry" {
+		if table != "registry" || name == "" {
 			table, name = "", path
 		}
 		l.unknown(path, table, name, at)

@@ -88,9 +88,8 @@ func (s *scanner) here() place { return place{line: s.line, col: s.i - s.bol + 1
 func (s *scanner) next(prefix string) bool { return strings.HasPrefix(s.text[s.i:], prefix) }
 
 // halt ends the scan. Without a message the decoder will have one.
-func (s *scanner) halt(msg string) {
+func (s *scanner) halt(at place, msg string) {
 	if s.stop == nil {
-		at := s.here()
 		s.stop = &Problem{Line: at.line, Col: at.col, Msg: msg}
 	}
 }
@@ -150,7 +149,7 @@ func (s *scanner) header() string {
 		}
 	}
 	if !s.next(end) {
-		s.halt("")
+		s.halt(s.here(), "")
 		return ""
 	}
 	s.skip(len(end))
@@ -160,7 +159,7 @@ func (s *scanner) header() string {
 // enter notes where the key of a path stands, unless it is known already.
 func (s *scanner) enter(path string, key place) bool {
 	if len(path) > maxPathBytes {
-		s.halt(fmt.Sprintf("%q... is too long or nested too deeply: its path has more than %d bytes", path[:32], maxPathBytes))
+		s.halt(key, fmt.Sprintf("%q... is too long or nested too deeply: its path has more than %d bytes", path[:32], maxPathBytes))
 		return false
 	}
 	if _, ok := s.spans[path]; !ok {
@@ -180,7 +179,7 @@ func (s *scanner) keyValue(table string) {
 		}
 	}
 	if !s.next("=") {
-		s.halt("")
+		s.halt(s.here(), "")
 		return
 	}
 	s.skip(1)
@@ -234,7 +233,7 @@ func (s *scanner) value(path string) {
 		start := s.i
 		s.until(",]}#\r\n")
 		if s.i == start {
-			s.halt("")
+			s.halt(s.here(), "")
 		}
 	}
 }
@@ -252,7 +251,7 @@ func (s *scanner) list(end string, item func(i int)) {
 		if s.next(",") {
 			s.skip(1)
 		} else if !s.next(end) {
-			s.halt("")
+			s.halt(s.here(), "")
 		}
 	}
 	if s.more() {
@@ -274,7 +273,7 @@ func (s *scanner) quoted() {
 		s.skip(1)
 	}
 	if !s.more() {
-		s.halt("")
+		s.halt(s.here(), "")
 		return
 	}
 	s.skip(len(quote))

@@ -34,9 +34,6 @@ func parseSize(s string) (uint64, []fault) {
 		}
 	}
 	n, err := strconv.ParseUint(digits, 10, 64)
-	if err == nil && strings.HasPrefix(digits, "+") {
-		err = strconv.ErrSyntax
-	}
 	switch {
 	case factor == 0 && err == nil:
 		return 0, []fault{{msg: fmt.Sprintf("bad size %q: the units are B, KiB, MiB, GiB and TiB", s), hint: hint}}
