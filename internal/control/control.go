@@ -228,6 +228,7 @@ type HeldLane struct {
 // Final is where a lane ends: its publisher closed it or is dead.
 type Final struct {
 	Pos  uint64 `json:"pos"` // first position that holds no frame
+	Seq  uint64 `json:"seq"` // sequence that would have come there
 	Dead bool   `json:"dead,omitempty"`
 }
 

@@ -27,8 +27,7 @@ const (
 	LaneHeaderBytes = 0x4000
 
 	OffIntent     = 0x1000 // u64, own line
-	OffTailPos    = 0x1080 // u64
-	OffTailSeq    = 0x1088 // u64
+	OffTail       = 0x1080 // Cell of TailWords
 	OffLaneBeat   = 0x1100 // Cell of BeatWords
 	OffState      = 0x1140 // u32: LaneState
 	OffPID        = 0x1144 // u32, information only
@@ -48,6 +47,10 @@ const (
 
 	IndexEntries    = 256
 	IndexEntryBytes = 16 // pos, seq
+
+	TailWords  = 2 // pos, seq: a frame boundary at or before the tail
+	TailBytes  = 8 * (1 + TailWords)
+	OffTailPos = OffTail + 8 // the cell's first word, for whoever needs no pair
 
 	BeatWords = 3 // mono ns, wall ns of the same instant, wall-pair age marker
 	BeatBytes = 8 * (1 + BeatWords)
@@ -121,9 +124,9 @@ const (
 
 // LaneState is the word at OffState.
 //
-//	 0 --ready--> ACTIVE --Close--> CLOSED
-//	                 |
-//	                 +--SIGBUS on the lane--> FAULT
+//	0 --ready--> ACTIVE --Close--> CLOSED
+//	                |
+//	                +--SIGBUS on the lane--> FAULT
 type LaneState uint32
 
 const (

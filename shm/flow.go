@@ -1,0 +1,307 @@
+package shm
+
+import (
+	"fmt"
+	"runtime"
+	"sync/atomic"
+	"time"
+
+	"github.com/torq/mycelium/internal/clock"
+	"github.com/torq/mycelium/internal/failpoint"
+	"github.com/torq/mycelium/internal/layout"
+	"github.com/torq/mycelium/seqlock"
+)
+
+// This file is back-pressure: who holds the publisher back, for how long, and
+// how that ends.
+//
+//	            +-- lim >= need --> grant: intent moves, publish goes on
+//	Refill -----+
+//	            +-- lim <  need --> wait --+-- progress ---------> Refill
+//	                                       +-- lock is free -----> drop the dead member, Refill
+//	                                       +-- evict: no progress for t -> evict, Refill
+//	                                       +-- block: deadline --> ErrBackpressure
+//	                                       +-- fail -------------> ErrBackpressure
+
+// PolicyKind says what a publisher does about a lossless subscriber that makes
+// no progress while the ring is full.
+type PolicyKind uint8
+
+const (
+	PolicyBlock PolicyKind = iota // wait up to Timeout, then ErrBackpressure; nothing is ever lost
+	PolicyEvict                   // evict who makes no progress for Timeout
+	PolicyFail                    // ErrBackpressure at once
+)
+
+// Policy of a topic. The zero Policy blocks for DefaultTimeout.
+type Policy struct {
+	Kind    PolicyKind
+	Timeout time.Duration // block: deadline, negative = none; evict: time without progress; 0 = DefaultTimeout
+}
+
+// DefaultTimeout is a policy's timeout where none is given.
+const DefaultTimeout = time.Second
+
+func (p Policy) timeout() time.Duration {
+	if p.Timeout == 0 {
+		return DefaultTimeout
+	}
+	return p.Timeout
+}
+
+func (p Policy) String() string {
+	switch p.Kind {
+	case PolicyEvict:
+		return "evict:" + p.timeout().String()
+	case PolicyFail:
+		return "fail"
+	}
+	if p.Timeout < 0 {
+		return "block"
+	}
+	return "block:" + p.timeout().String()
+}
+
+type evictReason uint8
+
+const (
+	evictStalled evictReason = 1
+	evictHostile evictReason = 2
+)
+
+func (r evictReason) String() string {
+	if r == evictHostile {
+		return "hostile cursor"
+	}
+	return "stalled"
+}
+
+const (
+	probeEvery = int64(time.Millisecond)     // lock probes of members that lag
+	spinFor    = int64(2 * time.Microsecond) // then yield, then sleep
+	yieldFor   = int64(50 * time.Microsecond)
+	sleepMin   = 20 * time.Microsecond
+	sleepMax   = 100 * time.Microsecond
+	roundMax   = int64(5 * time.Millisecond) // counts at most this much of a wait round: a freeze of both sides is no stall
+	spinPauses = 16
+)
+
+// stall is one wait for room.
+type stall struct {
+	start int64
+	last  int64 // clock at the last round
+	sleep time.Duration
+
+	of     *member // whom the publisher waits for
+	at     uint64  // where it was at its last progress
+	active uint64  // its activity word then
+	idle   int64   // observed time since, freezes of both sides left out
+}
+
+// refill moves the intent so that positions below need may be written. It is
+// the only place that changes the intent.
+func (p *Publisher) refill(need uint64, wait bool) error {
+	var st stall
+	for {
+		set := p.set.Load()
+		lim := p.pos + p.hdr.Ring
+		var slowest *member
+		for _, m := range set.lossless {
+			v := m.join
+			if atomic.LoadUint64(m.epoch) == p.hdr.Epoch.Low() { // SYNC slot/refill
+				v = atomic.LoadUint64(m.cursor) // SYNC cursor/refill
+			}
+			// I7: a cursor never passes the tail and never moves back.
+			if seqlock.After(v, p.pos) || seqlock.Before(v, m.last) || v%layout.Align != 0 {
+				p.evict(m, evictHostile)
+				continue
+			}
+			m.last = v
+			if seqlock.Before(v+p.hdr.Ring, lim) {
+				lim, slowest = v+p.hdr.Ring, m
+			}
+		}
+		runtime.KeepAlive(set) // the mappings behind the words live as long as their members
+		if seqlock.Diff(lim, need) >= 0 {
+			p.grant(need, lim)
+			if st.start != 0 {
+				p.counts[layout.MetricBackpressureNs] += uint64(clock.Mono() - st.start)
+			}
+			return nil
+		}
+		if err := p.backpressure(&st, set, slowest, need, wait); err != nil {
+			return err
+		}
+	}
+}
+
+// grant publishes the new intent. I5: the intent is visible before any byte
+// below it is written, so this store is a full fence.
+func (p *Publisher) grant(need, lim uint64) {
+	i := p.pos + p.hdr.Step
+	if seqlock.Before(i, need) {
+		i = need
+	}
+	i = seqlock.Min(i, lim)
+	if failpoint.Enabled {
+		failpoint.Here("pub.before_intent")
+	}
+	atomic.StoreUint64(p.intent, i) // SYNC intent/overrun
+	seqlock.StoreStore()
+	p.intentL = i
+	p.counts[layout.MetricRefills]++
+	p.storeTail()
+	if failpoint.Enabled {
+		failpoint.Here("pub.after_intent")
+	}
+}
+
+// backpressure waits one round for the slowest member, or gives up.
+func (p *Publisher) backpressure(st *stall, set *memberSet, m *member, need uint64, wait bool) error {
+	now := clock.Mono()
+	if st.start == 0 {
+		*st = stall{start: now, last: now, sleep: sleepMin}
+		p.counts[layout.MetricBackpressure]++
+		p.storeTail()
+	}
+	if now-p.probed >= probeEvery {
+		p.probed = now
+		if p.dropDead(set, need) {
+			return nil
+		}
+	}
+	if !wait || p.policy.Kind == PolicyFail {
+		return ErrBackpressure
+	}
+	if active := atomic.LoadUint64(m.activity); m != st.of || m.last != st.at || active != st.active {
+		st.of, st.at, st.active, st.idle = m, m.last, active, 0
+	} else {
+		st.idle += min(now-st.last, roundMax)
+	}
+	st.last = now
+	waited := now - st.start
+	if t := p.policy.timeout(); t > 0 {
+		switch {
+		case p.policy.Kind == PolicyEvict && time.Duration(st.idle) >= t:
+			p.evict(m, evictStalled)
+			return nil
+		case p.policy.Kind == PolicyBlock && time.Duration(waited) >= t:
+			p.counts[layout.MetricBackpressureNs] += uint64(waited)
+			return &BackpressureError{Subscriber: m.peer.epoch.String(), LagBytes: p.pos - m.last, Waited: time.Duration(waited)}
+		}
+	}
+	switch {
+	case waited < spinFor:
+		seqlock.Pause(spinPauses)
+	case waited < yieldFor:
+		seqlock.Pause(spinPauses)
+		runtime.Gosched()
+	default:
+		time.Sleep(st.sleep)
+		st.sleep = min(st.sleep*2, sleepMax)
+	}
+	return nil
+}
+
+// dropDead releases every member that holds back need and whose owner is dead
+// by the kernel's word: its file lock is free. It needs no registry.
+func (p *Publisher) dropDead(set *memberSet, need uint64) (dropped bool) {
+	for _, m := range set.lossless {
+		if seqlock.Diff(m.last+p.hdr.Ring, need) >= 0 || m.peer.alive() {
+			continue
+		}
+		p.remove(m)
+		p.counts[layout.MetricDeadReleases]++
+		dropped = true
+	}
+	return dropped
+}
+
+// evict stops honouring m and leaves it a notice. It stays safe: m validates
+// everything that it reads against the intent.
+func (p *Publisher) evict(m *member, why evictReason) {
+	n := layout.OffNotices + uint64(m.notice)*layout.NoticeBytes
+	storeRelaxed(word64(p.mem, n+8), p.pos)
+	storeRelaxed(word64(p.mem, n+16), uint64(clock.Mono())<<2|uint64(why))
+	storeRelaxed(word64(p.mem, n+24), m.peer.epoch.Low())
+	seqlock.StoreRelease(word64(p.mem, n), m.ticket) // SYNC notice/evicted
+	m.evicted.Store(true)
+	p.swapSet(func(s *memberSet) *memberSet { return s.withoutHold(m) })
+	p.counts[layout.MetricEvictions]++
+	if p.onEvict != nil {
+		p.onEvict(m, why)
+	}
+}
+
+func (p *Publisher) swapSet(f func(*memberSet) *memberSet) {
+	for {
+		old := p.set.Load()
+		if p.set.CompareAndSwap(old, f(old)) {
+			return
+		}
+	}
+}
+
+// remove forgets m altogether.
+func (p *Publisher) remove(m *member) {
+	p.swapSet(func(s *memberSet) *memberSet { return s.without(m) })
+}
+
+// join makes the publisher honour (lossless) or wake (park) a subscriber from a
+// position J on: every frame at or after J is held for it. Control goroutine.
+//
+// J is the tail hint. The set changes by CAS, a full fence; if the intent could
+// by then, or by one more Refill that had loaded the old set, have passed J+cap,
+// the member is taken out again and a newer tail is tried.
+func (p *Publisher) join(pr *peer, lossless, park bool) (*member, error) {
+	p.control.Lock()
+	defer p.control.Unlock()
+	if p.mapping == nil && p.client != nil {
+		return nil, ErrClosed
+	}
+	set := p.set.Load()
+	if lossless && len(set.lossless) >= layout.Notices {
+		return nil, fmt.Errorf("%w: the lane has %d lossless subscribers, the most it takes", ErrQuota, layout.Notices)
+	}
+	m := newMember(pr, p.hdr.Lane, lossless, park)
+	p.tickets++
+	m.ticket = p.tickets
+	if lossless {
+		m.notice = p.freeNotice(set)
+		p.notices[m.notice] = m.ticket
+	}
+	for {
+		j := atomic.LoadUint64(word64(p.mem, layout.OffTailPos))
+		m.join, m.last = j, j
+		p.swapSet(func(s *memberSet) *memberSet { return s.with(m) }) // SYNC join/refill
+		if failpoint.Enabled {
+			failpoint.Here("join.added")
+		}
+		i := atomic.LoadUint64(p.intent)
+		if !lossless || seqlock.Diff(i+p.grantMax(), j) <= int64(p.hdr.Ring) {
+			return m, nil
+		}
+		// Never leave an old J in the set while looking for a newer tail. A
+		// fresh member each time: the publishing goroutine may have used this one.
+		p.remove(m)
+		ticket, notice := m.ticket, m.notice
+		m = newMember(pr, p.hdr.Lane, lossless, park)
+		m.ticket, m.notice = ticket, notice
+		runtime.Gosched()
+	}
+}
+
+// freeNotice picks the notice that no member holds and that was used longest ago.
+func (p *Publisher) freeNotice(set *memberSet) uint32 {
+	var held [layout.Notices]bool
+	for _, m := range set.lossless {
+		held[m.notice] = true
+	}
+	best := -1
+	for i, used := range p.notices {
+		if !held[i] && (best < 0 || used < p.notices[best]) {
+			best = i
+		}
+	}
+	return uint32(best)
+}

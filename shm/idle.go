@@ -1,0 +1,145 @@
+package shm
+
+import (
+	"fmt"
+	"runtime"
+	"time"
+
+	"github.com/torq/mycelium/internal/clock"
+	"github.com/torq/mycelium/seqlock"
+)
+
+// Idler is what a poll loop does between polls: idle.Idle(n) after each, with
+// the number of frames that the poll returned. For one goroutine.
+type Idler interface{ Idle(work int) }
+
+// Idle names an idle strategy.
+type Idle uint8
+
+const (
+	IdleBackoff Idle = iota // spin, then yield, then sleep up to 1 ms: cheap, no wake-up needed
+	IdleSpin                // never leave the core: the lowest latency, one core per subscriber
+	IdleYield               // let other goroutines run, never sleep
+	IdlePark                // spin 50 us, then sleep in the kernel until a publisher wakes it
+)
+
+func (i Idle) String() string {
+	switch i {
+	case IdleBackoff:
+		return "backoff"
+	case IdleSpin:
+		return "spin"
+	case IdleYield:
+		return "yield"
+	case IdlePark:
+		return "park"
+	}
+	return fmt.Sprintf("Idle(%d)", uint8(i))
+}
+
+// UnmarshalText accepts backoff, spin, yield and park.
+func (i *Idle) UnmarshalText(b []byte) error {
+	for _, k := range []Idle{IdleBackoff, IdleSpin, IdleYield, IdlePark} {
+		if string(b) == k.String() {
+			*i = k
+			return nil
+		}
+	}
+	return fmt.Errorf("%w: idle strategy %q: want backoff, spin, yield or park", ErrInvalid, b)
+}
+
+// Spin is the IdleSpin strategy. A few pauses after an empty poll keep the
+// reader from slowing the writer by polling the very line that is written.
+type Spin struct{}
+
+func (Spin) Idle(work int) {
+	if work == 0 {
+		seqlock.Pause(1)
+	}
+}
+
+// Yield is the IdleYield strategy.
+type Yield struct{}
+
+func (Yield) Idle(work int) {
+	if work == 0 {
+		runtime.Gosched()
+	}
+}
+
+// Backoff is the IdleBackoff strategy; the zero value is ready.
+type Backoff struct {
+	since int64
+	sleep time.Duration
+}
+
+const (
+	backoffSpin  = int64(20 * time.Microsecond)
+	backoffYield = int64(200 * time.Microsecond)
+	backoffMin   = 50 * time.Microsecond
+	backoffMax   = time.Millisecond
+)
+
+func (b *Backoff) Idle(work int) {
+	if work > 0 {
+		b.since = 0
+		return
+	}
+	now := clock.Mono()
+	if b.since == 0 {
+		b.since, b.sleep = now, backoffMin
+	}
+	switch waited := now - b.since; {
+	case waited < backoffSpin:
+		seqlock.Pause(1)
+	case waited < backoffYield:
+		runtime.Gosched()
+	default:
+		time.Sleep(b.sleep)
+		b.sleep = min(b.sleep*2, backoffMax)
+	}
+}
+
+// Idler is the strategy of the subscriber's options, for a loop of one's own:
+//
+//	for idle := s.Idler(); ; {
+//		n, err := s.Poll(handle, 0)
+//		...
+//		idle.Idle(n)
+//	}
+func (s *Subscriber) Idler() Idler {
+	switch s.opts.Idle {
+	case IdleSpin:
+		return Spin{}
+	case IdleYield:
+		return Yield{}
+	case IdlePark:
+		return &parkIdler{s: s}
+	}
+	return &Backoff{}
+}
+
+// spinBeforePark is longer than a wake costs: whoever is busy never sleeps.
+const spinBeforePark = int64(50 * time.Microsecond)
+
+type parkIdler struct {
+	s     *Subscriber
+	since int64
+}
+
+func (p *parkIdler) Idle(work int) {
+	if work > 0 {
+		p.since = 0
+		return
+	}
+	now := clock.Mono()
+	if p.since == 0 {
+		p.since = now
+	}
+	if now-p.since < spinBeforePark {
+		seqlock.Pause(1)
+		return
+	}
+	p.s.park.wait()
+	p.since = 0
+}

@@ -1,0 +1,469 @@
+package shm
+
+import (
+	"fmt"
+	"math"
+	"runtime"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+
+	"github.com/torq/mycelium/internal/clock"
+	"github.com/torq/mycelium/internal/failpoint"
+	"github.com/torq/mycelium/internal/layout"
+	"github.com/torq/mycelium/internal/segment"
+	"github.com/torq/mycelium/seqlock"
+)
+
+// Publisher is the one writer of one lane. It is for one goroutine at a time:
+// Claim, Publish, PublishBatch, Flush and Close must not overlap.
+type Publisher struct {
+	// The publishing goroutine's own state. room is the one limit that the fast
+	// path looks at: a frame fits if it ends at or before room. 0 sends every
+	// call to the slow path (closed, claim open, nothing reserved yet).
+	ring      ring
+	pos       uint64 // where the next frame starts
+	seq       uint64 // its sequence
+	room      uint64
+	maxMsg    uint64
+	lastBlock uint64
+	set       atomic.Pointer[memberSet]
+	stamp     Timestamps
+	shift     uint8
+	dead      error // set once: ErrClosed or a fault
+
+	intentL uint64 // own copy of the intent word
+	claimed bool
+	claimID uint64
+	lastTS  int64
+	probed  int64 // clock at the last lock probe
+	tsc     *clock.TSC
+	bytes   uint64
+	counts  [layout.MetricDeadReleases + 1]uint64
+
+	mem     []byte
+	intent  *uint64
+	wakeSeq *uint32
+	tail    seqlock.Cell
+	metrics seqlock.Cell
+	hdr     layout.LaneHeader
+	policy  Policy
+	fence   bool // no membarrier on this kernel: fence before looking for sleepers
+
+	// Control goroutine and publishing goroutine.
+	control sync.Mutex // guards what follows and the mapping's life
+	tickets uint64
+	notices [layout.Notices]uint64 // ticket that used the notice last
+	mapping *segment.Mapping
+	beat    seqlock.Cell
+	client  *Client
+	onEvict func(m *member, why evictReason)
+	lost    atomic.Bool // the directory gave the lane up
+}
+
+// grantMax is G: the most that one Refill raises the intent beyond the tail.
+func (p *Publisher) grantMax() uint64 {
+	return max(p.hdr.Step, p.batchMax()+layout.FrameBytes(p.maxMsg)+layout.Align)
+}
+
+// batchMax bounds the bytes of one all-or-nothing batch.
+func (p *Publisher) batchMax() uint64 { return p.hdr.Ring / 4 }
+
+// newPublisher takes over a lane in mem, whose header was encoded and whose
+// ring is zero. mem is a mapping, or heap memory in tests.
+func newPublisher(mem []byte, h layout.LaneHeader, o PublisherOptions, policy Policy) (*Publisher, error) {
+	if err := checkAligned(mem); err != nil {
+		return nil, err
+	}
+	p := &Publisher{
+		ring:    newRing(mem, h.Geometry),
+		pos:     h.FirstPos,
+		seq:     h.FirstSeq,
+		maxMsg:  uint64(h.MaxMsg),
+		stamp:   o.Timestamps,
+		shift:   uint8(h.BlockShift()),
+		intentL: h.FirstPos,
+		mem:     mem,
+		intent:  word64(mem, layout.OffIntent),
+		wakeSeq: word32(mem, layout.OffWakeSeq),
+		hdr:     h,
+		policy:  policy,
+	}
+	p.lastBlock = math.MaxUint64
+	p.set.Store(&memberSet{})
+	var err error
+	if p.tail, err = seqlock.NewCell(mem[layout.OffTail : layout.OffTail+layout.TailBytes]); err != nil {
+		return nil, err
+	}
+	if p.metrics, err = seqlock.NewCell(mem[layout.OffMetrics : layout.OffMetrics+layout.MetricBytes]); err != nil {
+		return nil, err
+	}
+	if p.beat, err = seqlock.NewCell(mem[layout.OffLaneBeat : layout.OffLaneBeat+layout.BeatBytes]); err != nil {
+		return nil, err
+	}
+	if p.stamp == TimestampsTSC {
+		if p.tsc, err = sharedTSC(); err != nil {
+			p.stamp = TimestampsClock
+		}
+	}
+	atomic.StoreUint64(p.intent, p.intentL)
+	p.storeTail()
+	p.fence = !membarrierRegistered()
+	return p, nil
+}
+
+// Publish copies payload into the lane and makes it visible. When there is no
+// room it waits as the topic's policy says: block until the deadline
+// (ErrBackpressure), evict who is stuck, or fail at once. On any error nothing
+// was published. It returns the frame's sequence.
+func (p *Publisher) Publish(typ uint16, payload []byte) (seq uint64, err error) {
+	n := uint64(len(payload))
+	next := p.pos + layout.FrameBytes(n)
+	if next > p.room || n > p.maxMsg {
+		if err := p.makeRoom(n, true); err != nil {
+			return 0, err
+		}
+		next = p.pos + layout.FrameBytes(n)
+	}
+	copy(p.ring.bytes(p.pos+layout.OffPayload, n), payload)
+	return p.commit(next, layout.Meta(uint32(n), typ, 0, p.hdr.Hops)), nil
+}
+
+// commit writes the header of the frame at pos, whose payload is in place, and
+// makes it visible.
+func (p *Publisher) commit(next, meta uint64) (seq uint64) {
+	pos := p.pos
+	seq = p.seq
+	if failpoint.Enabled {
+		failpoint.Here("pub.after_copy")
+	}
+	*p.ring.word(pos + layout.OffLen) = meta
+	*p.ring.word(pos + layout.OffSeq) = seq
+	*p.ring.word(pos + layout.OffTime) = p.now()
+	// I4: whatever an old payload left at the next header must not look like a
+	// commit by the time this frame is visible. The reader polls that word with
+	// an atomic load.
+	storeRelaxed(p.ring.word(next), 0)
+	if failpoint.Enabled {
+		failpoint.Here("pub.before_commit")
+	}
+	seqlock.StoreRelease(p.ring.word(pos), layout.Commit(pos, layout.KindData)) // SYNC commit/poll
+	if failpoint.Enabled {
+		failpoint.Here("pub.after_commit")
+	}
+	if block := pos >> p.shift; block != p.lastBlock {
+		p.indexFrame(block, pos, seq)
+	}
+	p.pos = next
+	p.seq = seq + 1
+	p.bytes += uint64(uint32(meta))
+	if set := p.set.Load(); len(set.sleepers) != 0 {
+		p.wake(set)
+	}
+	return seq
+}
+
+// now is the time stamp of the next frame, never before the one before it.
+func (p *Publisher) now() uint64 {
+	if p.stamp == TimestampsOff {
+		return 0
+	}
+	return p.stampNow()
+}
+
+func (p *Publisher) stampNow() uint64 {
+	var t int64
+	if p.stamp == TimestampsTSC {
+		t = p.tsc.Now()
+	} else {
+		t = clock.Mono()
+	}
+	p.lastTS = max(p.lastTS, t)
+	return uint64(p.lastTS)
+}
+
+// indexFrame notes the first frame that starts in a block.
+func (p *Publisher) indexFrame(block, pos, seq uint64) {
+	p.lastBlock = block
+	e := layout.OffIndex + block%layout.IndexEntries*layout.IndexEntryBytes
+	storeRelaxed(word64(p.mem, e+8), seq)
+	seqlock.StoreRelease(word64(p.mem, e), pos) // SYNC index/seek
+}
+
+// Claim reserves room for a payload of n bytes in the lane, to be filled in
+// place. One claim may be open at a time and ends in Commit or Abort. It never
+// waits and never allocates: ErrTooLarge, ErrBackpressure, ErrClaimOpen, ErrClosed.
+func (p *Publisher) Claim(typ uint16, n int) (Claim, error) {
+	if n < 0 {
+		return Claim{}, ErrTooLarge
+	}
+	un := uint64(n)
+	if p.pos+layout.FrameBytes(un) > p.room || un > p.maxMsg {
+		if err := p.makeRoom(un, false); err != nil {
+			return Claim{}, err
+		}
+	}
+	p.room = 0
+	p.claimed = true
+	p.claimID++
+	if failpoint.Enabled {
+		failpoint.Here("pub.claimed")
+	}
+	return Claim{p: p, id: p.claimID, n: uint32(n), typ: typ}, nil
+}
+
+// Claim is room for one frame. The zero Claim is ended.
+type Claim struct {
+	p   *Publisher
+	id  uint64
+	n   uint32
+	typ uint16
+}
+
+// Bytes is the payload in the lane: n bytes with arbitrary content, to be
+// written before Commit and not touched after; nil once the claim has ended.
+func (c *Claim) Bytes() []byte {
+	if !c.open() {
+		return nil
+	}
+	return c.p.ring.bytes(c.p.pos+layout.OffPayload, uint64(c.n))
+}
+
+func (c *Claim) open() bool { return c.p != nil && c.p.claimed && c.id == c.p.claimID }
+
+// Commit makes the frame visible and returns its sequence. An ended claim
+// commits nothing and returns 0.
+func (c *Claim) Commit() (seq uint64) {
+	if !c.open() {
+		return 0
+	}
+	p := c.p
+	seq = p.commit(p.pos+layout.FrameBytes(uint64(c.n)), layout.Meta(c.n, c.typ, 0, p.hdr.Hops))
+	p.endClaim()
+	c.p = nil
+	return seq
+}
+
+// Abort gives the room back. After Commit it does nothing, so it may be deferred.
+func (c *Claim) Abort() {
+	if !c.open() {
+		return
+	}
+	// One writer, one open claim: nothing was made visible, so the next frame
+	// simply takes the same place and no padding is needed.
+	c.p.counts[layout.MetricAborts]++
+	c.p.endClaim()
+	c.p = nil
+}
+
+func (p *Publisher) endClaim() {
+	p.claimed = false
+	p.setRoom()
+}
+
+// PublishBatch publishes messages so that a reader sees all of them or none.
+// A batch larger than a quarter of the ring, headers included, is split and
+// then loses that property between its parts. It waits for room like Publish,
+// before anything is written, and returns the first sequence; on an error the
+// messages before the failed part were published and first+count tells how many
+// through the error (BatchError), nothing of the failed part.
+func (p *Publisher) PublishBatch(msgs []Message) (first uint64, err error) {
+	for i := range msgs {
+		if uint64(len(msgs[i].Payload)) > p.maxMsg {
+			p.counts[layout.MetricTooLarge]++
+			return 0, ErrTooLarge
+		}
+	}
+	first = p.seq
+	for done := 0; done < len(msgs); {
+		n, err := p.publishPart(msgs[done:])
+		if err != nil {
+			if done > 0 {
+				err = &BatchError{Published: done, Err: err}
+			}
+			return first, err
+		}
+		done += n
+	}
+	return first, nil
+}
+
+// publishPart publishes the longest head of msgs that fits batchMax.
+func (p *Publisher) publishPart(msgs []Message) (n int, err error) {
+	// The first frame's own padding, if any, is committed before the batch and
+	// shows nothing; the rest is laid out from there.
+	if err := p.makeRoom(uint64(len(msgs[0].Payload)), true); err != nil {
+		return 0, err
+	}
+	end := p.pos
+	for n < len(msgs) {
+		size := layout.FrameBytes(uint64(len(msgs[n].Payload)))
+		next := end + p.padBefore(end, size) + size
+		if n > 0 && next-p.pos > p.batchMax() {
+			break
+		}
+		end = next
+		n++
+	}
+	if seqlock.Diff(end+layout.Align, p.intentL) > 0 {
+		if err := p.refill(end+layout.Align, true); err != nil {
+			return 0, err
+		}
+	}
+	firstPos, pos := p.pos, p.pos
+	for i := range msgs[:n] {
+		m := &msgs[i]
+		size := layout.FrameBytes(uint64(len(m.Payload)))
+		if pad := p.padBefore(pos, size); pad > 0 { // never for i == 0
+			*p.ring.word(pos + layout.OffLen) = layout.Meta(uint32(pad-layout.FrameHeaderBytes), 0, 0, 0)
+			storeRelaxed(p.ring.word(pos), layout.Commit(pos, layout.KindPad))
+			p.counts[layout.MetricPads]++
+			pos += pad
+		}
+		*p.ring.word(pos + layout.OffLen) = layout.Meta(uint32(len(m.Payload)), m.Type, 0, p.hdr.Hops)
+		*p.ring.word(pos + layout.OffSeq) = p.seq + uint64(i)
+		*p.ring.word(pos + layout.OffTime) = p.now()
+		copy(p.ring.bytes(pos+layout.OffPayload, uint64(len(m.Payload))), m.Payload)
+		if i > 0 {
+			storeRelaxed(p.ring.word(pos), layout.Commit(pos, layout.KindData))
+		}
+		p.bytes += uint64(len(m.Payload))
+		pos += size
+	}
+	storeRelaxed(p.ring.word(pos), 0) // I4
+	if failpoint.Enabled {
+		failpoint.Here("pub.batch_before_commit")
+	}
+	seqlock.StoreRelease(p.ring.word(firstPos), layout.Commit(firstPos, layout.KindData)) // SYNC commit/poll
+	pos = firstPos
+	for i := range msgs[:n] {
+		size := layout.FrameBytes(uint64(len(msgs[i].Payload)))
+		pos += p.padBefore(pos, size)
+		if block := pos >> p.shift; block != p.lastBlock {
+			p.indexFrame(block, pos, p.seq+uint64(i))
+		}
+		pos += size
+	}
+	p.pos = pos
+	p.seq += uint64(n)
+	p.counts[layout.MetricBatches]++
+	p.setRoom()
+	if set := p.set.Load(); len(set.sleepers) != 0 {
+		p.wake(set)
+	}
+	return n, nil
+}
+
+// padBefore is the padding that a frame of size bytes at pos needs so as not to
+// cross the end of the ring.
+func (p *Publisher) padBefore(pos, size uint64) uint64 {
+	if left := p.lapEnd(pos) - pos; size > left {
+		return left
+	}
+	return 0
+}
+
+// lapEnd is the first position of the next lap.
+func (p *Publisher) lapEnd(pos uint64) uint64 { return pos&^p.ring.mask + p.ring.mask + 1 }
+
+// setRoom derives the fast path's limit: the end of this lap, and the intent
+// less the header that is zeroed behind each frame.
+func (p *Publisher) setRoom() { p.room = min(p.lapEnd(p.pos), p.intentL-layout.Align) }
+
+// makeRoom is the slow path of a claim: once per lap, once per credit step, and
+// for everything unusual.
+func (p *Publisher) makeRoom(n uint64, wait bool) (err error) {
+	switch {
+	case p.dead != nil:
+		return p.dead
+	case p.claimed:
+		return ErrClaimOpen
+	case n > p.maxMsg:
+		p.counts[layout.MetricTooLarge]++
+		return ErrTooLarge
+	}
+	if p.lost.Load() {
+		return fmt.Errorf("%w: the registry gave this lane up", ErrClosed)
+	}
+	debug.SetPanicOnFault(true)
+	size := layout.FrameBytes(n)
+	pad := p.padBefore(p.pos, size)
+	need := p.pos + pad + size + layout.Align
+	if seqlock.Diff(need, p.intentL) > 0 {
+		if err := p.refill(need, wait); err != nil {
+			return err
+		}
+	}
+	if pad > 0 {
+		q := p.pos + pad
+		*p.ring.word(p.pos + layout.OffLen) = layout.Meta(uint32(pad-layout.FrameHeaderBytes), 0, 0, 0)
+		*p.ring.word(p.pos + layout.OffSeq) = p.seq
+		storeRelaxed(p.ring.word(q), 0)                                                // I4
+		seqlock.StoreRelease(p.ring.word(p.pos), layout.Commit(p.pos, layout.KindPad)) // SYNC commit/poll
+		if failpoint.Enabled {
+			failpoint.Here("pub.after_pad")
+		}
+		p.pos = q
+		p.counts[layout.MetricPads]++
+	}
+	p.setRoom()
+	return nil
+}
+
+// Flush publishes the tail hint and the metrics, which otherwise move once per
+// credit step. Subscribers do not need it; tools and late joiners start closer.
+func (p *Publisher) Flush() {
+	if p.dead == nil {
+		p.storeTail()
+	}
+}
+
+func (p *Publisher) storeTail() {
+	p.tail.Store([]uint64{p.pos, p.seq}) // SYNC tail/join
+	p.counts[layout.MetricFrames] = p.seq - p.hdr.FirstSeq
+	p.counts[layout.MetricBytesPublished] = p.bytes
+	p.metrics.Store(p.counts[:])
+}
+
+// Seq is the sequence that the next frame gets.
+func (p *Publisher) Seq() uint64 { return p.seq }
+
+// MaxMessageBytes is the largest payload that the topic takes.
+func (p *Publisher) MaxMessageBytes() int { return int(p.maxMsg) }
+
+// Topic is the name of the topic.
+func (p *Publisher) Topic() string { return p.hdr.Topic }
+
+// Source is the name under which this publisher's order is kept.
+func (p *Publisher) Source() string { return p.hdr.Source }
+
+// ID is the topic's id, as in Frame.Topic; SourceID as in Frame.Source.
+func (p *Publisher) ID() (TopicID, SourceID) {
+	return TopicID(p.hdr.TopicID), SourceID(p.hdr.SourceID.Low())
+}
+
+// wake ends the sleep of every parked subscriber that has not been woken since
+// it went to sleep. The sleeper read the wake word before it raised its flag, so
+// one bump of the word per park number cannot be missed.
+func (p *Publisher) wake(set *memberSet) {
+	if p.fence {
+		atomic.AddUint32(p.wakeSeq, 0)
+	}
+	bumped := false
+	for _, m := range set.sleepers {
+		n := atomic.LoadUint32(m.sleeping) // SYNC park/wake
+		if n == 0 || n == m.woken {
+			continue
+		}
+		m.woken = n
+		if !bumped {
+			bumped = true
+			seqlock.StoreRelease32(p.wakeSeq, *p.wakeSeq+1)
+		}
+	}
+	runtime.KeepAlive(set)
+	if bumped {
+		p.counts[layout.MetricWakes]++
+		futexWake(p.wakeSeq)
+	}
+}

@@ -1,0 +1,398 @@
+package shm
+
+import (
+	"math"
+	"sync/atomic"
+
+	"github.com/torq/mycelium/internal/layout"
+	"github.com/torq/mycelium/internal/segment"
+	"github.com/torq/mycelium/seqlock"
+)
+
+// reader is one subscriber's end of one lane. Only the polling goroutine uses
+// it once the lane was admitted.
+type reader struct {
+	ring   ring
+	intent *uint64
+	pos    uint64 // where the next frame starts
+	want   uint64 // its sequence
+	maxMsg uint64
+	loose  cause // not 0: the next frame's sequence may be beyond want, for this cause
+	fresh  bool  // want is not known: the next frame sets it
+	topic  TopicID
+	source SourceID
+
+	lossless  bool
+	held      bool    // a publisher holds data for us from join on
+	join      uint64  // J
+	ticket    uint64  // of this join
+	notice    *uint64 // the ticket word of our eviction notice
+	published uint64  // cursor last stored
+	step      uint64  // store it at least every so many bytes
+	slotEpoch *uint64
+	slotPos   *uint64
+	slotSeq   *uint64
+
+	neverEvicts bool
+	idle        uint32 // polls that found nothing, saturating
+	state       laneState
+	final       uint64 // where the lane ends, once its publisher is gone
+	lastly      uint64 // sequence that would have come at final
+	ended       bool   // final is known
+
+	wakeSeq *uint32
+	hdr     layout.LaneHeader
+	mem     []byte
+	mapping *segment.Mapping
+}
+
+// cause is a Cause, or 0 for none.
+type cause = Cause
+
+// laneState is where a lane is in a subscriber's life.
+//
+//	WAITING --previous lane of the source ended--> READING --END, final--> ENDED
+//	                                                |   ^
+//	                                       notice   v   | joined again
+//	                                               EVICTED
+type laneState uint8
+
+const (
+	laneReading laneState = iota
+	laneWaiting
+	laneEvicted
+	laneEnded
+)
+
+// newReader takes over a lane in mem, whose header was checked.
+func newReader(mem []byte, h layout.LaneHeader) (*reader, error) {
+	if err := checkAligned(mem); err != nil {
+		return nil, err
+	}
+	return &reader{
+		ring:    newRing(mem, h.Geometry),
+		intent:  word64(mem, layout.OffIntent),
+		wakeSeq: word32(mem, layout.OffWakeSeq),
+		maxMsg:  uint64(h.MaxMsg),
+		pos:     h.FirstPos,
+		want:    h.FirstSeq,
+		topic:   TopicID(h.TopicID),
+		source:  SourceID(h.SourceID.Low()),
+		step:    cursorStep(h.Geometry),
+		hdr:     h,
+		mem:     mem,
+	}, nil
+}
+
+// cursorStep is how many bytes a reader may be ahead of its stored cursor.
+func cursorStep(g layout.Geometry) uint64 { return min(g.Step/4, g.Ring/16) }
+
+// bindSlot gives the reader its slot in the subscriber's cursor file.
+func (r *reader) bindSlot(cursors []byte) {
+	slot := uint64(layout.OffSlots) + uint64(r.hdr.Lane)*layout.SlotBytes
+	r.slotEpoch = word64(cursors, slot+layout.SlotEpoch)
+	r.slotPos = word64(cursors, slot+layout.SlotCursor)
+	r.slotSeq = word64(cursors, slot+layout.SlotSeq)
+}
+
+// hold begins the protected part of a lossless reader's life: everything at or
+// after join stays until the cursor has passed it.
+func (r *reader) hold(join, ticket uint64, notice uint32) {
+	r.join, r.ticket, r.held = join, ticket, true
+	r.notice = word64(r.mem, layout.OffNotices+uint64(notice%layout.Notices)*layout.NoticeBytes)
+}
+
+// openSlot makes the publisher use the stored cursor instead of its J.
+func (r *reader) openSlot() {
+	r.published = r.cursor()
+	seqlock.StoreRelease(r.slotEpoch, 0)
+	seqlock.StoreRelease(r.slotPos, r.published)
+	seqlock.StoreRelease(r.slotSeq, r.want)
+	seqlock.StoreRelease(r.slotEpoch, r.hdr.Epoch.Low()) // SYNC slot/refill
+}
+
+// closeSlot makes the publisher fall back to the J of a join, before one is
+// asked for.
+func (r *reader) closeSlot() { seqlock.StoreRelease(r.slotEpoch, 0) }
+
+// cursor is what may be overwritten no longer: never before J, which is where
+// protection starts even while older history is read.
+func (r *reader) cursor() uint64 {
+	if r.held {
+		return seqlock.Max(r.join, r.pos)
+	}
+	return r.pos
+}
+
+// publish stores the cursor, and reports whether the publisher has let go of
+// this reader.
+func (r *reader) publish() (evicted bool) {
+	c := r.cursor()
+	if c != r.published {
+		r.published = c
+		seqlock.StoreRelease(r.slotPos, c) // SYNC cursor/refill
+		seqlock.StoreRelease(r.slotSeq, r.want)
+	}
+	return r.held && atomic.LoadUint64(r.notice) == r.ticket // SYNC notice/evicted
+}
+
+// overrun reports whether bytes from pos on may have been overwritten: I6.
+func (r *reader) overrun(pos uint64) bool {
+	return seqlock.Diff(atomic.LoadUint64(r.intent), pos) > int64(r.ring.mask+1) // SYNC intent/overrun
+}
+
+// verdict is what a look at the next position found.
+type verdict uint8
+
+const (
+	found     verdict = iota // frames, or a padding frame that was skipped
+	nothing                  // no frame yet
+	lapped                   // overwritten before it was read
+	lappedRaw                // overwritten while it was read
+	corrupt
+	ended
+	skipped // a GAP frame: want has moved, report it
+)
+
+// gather copies as many committed data frames as fit buf, at most limit, and
+// validates the copy as a whole: one intent check for its first byte covers all,
+// because later positions are overwritten later. It moves nothing.
+//
+// Preconditions: len(buf) >= the largest frame; buf starts 8-aligned.
+func (r *reader) gather(buf []byte, limit int) (n uint64, v verdict) {
+	start := r.pos
+	lap := start&^r.ring.mask + r.ring.mask + 1
+	end := seqlock.Min(lap, start+uint64(len(buf)))
+	p := start
+	for ; limit > 0; limit-- {
+		if atomic.LoadUint64(r.ring.word(p)) != layout.Commit(p, layout.KindData) { // SYNC commit/poll
+			break
+		}
+		// The length is read once here to find the next header and once more,
+		// by deliver, from the validated copy.
+		size := uint64(uint32(*r.ring.word(p + layout.OffLen)))
+		if size > r.maxMsg {
+			break
+		}
+		next := p + layout.FrameBytes(size)
+		if next > end {
+			break
+		}
+		p = next
+		if p == end {
+			break
+		}
+	}
+	if n = p - start; n == 0 {
+		return 0, r.special(start, lap)
+	}
+	copy(buf, r.ring.bytes(start, n))
+	seqlock.LoadLoad()
+	if r.overrun(start) {
+		return 0, lappedRaw
+	}
+	return n, found
+}
+
+// special deals with a position that holds no data frame that could be taken.
+func (r *reader) special(p, lap uint64) verdict {
+	word := atomic.LoadUint64(r.ring.word(p)) // SYNC commit/poll
+	if !layout.Committed(word, p) {
+		// A lapped header may hold anything.
+		if r.overrun(p) {
+			return lapped
+		}
+		if r.ended && !seqlock.Before(p, r.final) {
+			return ended
+		}
+		return nothing
+	}
+	meta := *r.ring.word(p + layout.OffLen)
+	seq := *r.ring.word(p + layout.OffSeq)
+	size := uint64(uint32(meta))
+	var upTo uint64
+	fits := size <= r.maxMsg && p+layout.FrameBytes(size) <= lap
+	if fits && size >= 8 {
+		upTo = *r.ring.word(p + layout.OffPayload)
+	}
+	seqlock.LoadLoad()
+	if r.overrun(p) {
+		return lappedRaw
+	}
+	switch layout.KindOf(word) {
+	case layout.KindPad:
+		r.pos = lap
+		return found
+	case layout.KindEnd:
+		r.lastly = seq
+		return ended
+	case layout.KindGap:
+		// The sequences seq .. upTo are missing since before this host.
+		if !fits || size < 8 || seqlock.Before(upTo, seq) {
+			return corrupt
+		}
+		r.pos = p + layout.FrameBytes(size)
+		r.loose = CauseForwarded
+		return skipped
+	}
+	if fits {
+		return found // committed between two looks: gather takes it next time
+	}
+	return corrupt
+}
+
+// seek moves a reader that was lapped, or that starts somewhere, to a frame
+// that is still there: the oldest that is not about to be overwritten, or the
+// latest that the index knows. It never moves back. It reports false when
+// everything that it tried was overwritten under it: try again later.
+func (r *reader) seek(oldest bool) bool {
+	ringCap := r.ring.mask + 1
+	after := r.pos
+	for range layout.IndexEntries {
+		intent := atomic.LoadUint64(r.intent)
+		low := uint64(0)
+		if intent > ringCap {
+			low = intent - ringCap
+			if oldest {
+				low += r.hdr.Step // not the one that goes next
+			}
+		}
+		best, ok := uint64(0), false
+		for i := range uint64(layout.IndexEntries) {
+			pos := atomic.LoadUint64(word64(r.mem, layout.OffIndex+i*layout.IndexEntryBytes)) // SYNC index/seek
+			if pos == 0 || pos%layout.Align != 0 || pos <= after || pos < low || pos >= intent ||
+				pos>>r.hdr.BlockShift()%layout.IndexEntries != i {
+				continue
+			}
+			if !ok || oldest == (pos < best) {
+				best, ok = pos, true
+			}
+		}
+		if !ok {
+			break
+		}
+		if seq, ok := r.sequenceAt(best); ok && !seqlock.Before(seq, r.want) {
+			r.pos = best
+			return true
+		}
+		if !oldest {
+			break
+		}
+		after = best
+	}
+	// Nothing in the index: the tail hint is a frame boundary.
+	tail := atomic.LoadUint64(word64(r.mem, layout.OffTailPos)) // SYNC tail/join
+	if tail > r.pos && tail%layout.Align == 0 && tail < layout.MaxPos && !r.overrun(tail) {
+		r.pos = tail
+		return true
+	}
+	return false
+}
+
+// sequenceAt reads the sequence of the data frame at pos, validated.
+func (r *reader) sequenceAt(pos uint64) (uint64, bool) {
+	ok := atomic.LoadUint64(r.ring.word(pos)) == layout.Commit(pos, layout.KindData)
+	seq := *r.ring.word(pos + layout.OffSeq)
+	seqlock.LoadLoad()
+	return seq, ok && !r.overrun(pos)
+}
+
+// step over committed frames from r.pos, reading headers only, until one has
+// the wanted sequence, or there are no more. It leaves pos and want at the
+// first frame not skipped; for want == math.MaxUint64 that is the end. Used at
+// the start of a subscription, never on the hot path.
+func (r *reader) skipTo(want uint64) {
+	for steps := r.ring.mask / layout.Align; steps > 0; steps-- {
+		p := r.pos
+		word := atomic.LoadUint64(r.ring.word(p)) // SYNC commit/poll
+		if !layout.Committed(word, p) {
+			return
+		}
+		size := uint64(uint32(*r.ring.word(p + layout.OffLen)))
+		seq := *r.ring.word(p + layout.OffSeq)
+		seqlock.LoadLoad()
+		lap := p&^r.ring.mask + r.ring.mask + 1
+		if r.overrun(p) || size > r.ring.mask || p+layout.FrameBytes(size) > lap {
+			return
+		}
+		switch layout.KindOf(word) {
+		case layout.KindPad:
+			r.pos = lap
+		case layout.KindData:
+			if !seqlock.Before(seq, want) {
+				r.want, r.fresh = seq, false
+				return
+			}
+			r.pos, r.want, r.fresh = p+layout.FrameBytes(size), seq+1, false
+		default:
+			return
+		}
+	}
+}
+
+// startLatest moves to the end of what is committed now.
+func (r *reader) startLatest() {
+	r.startTail()
+	r.skipTo(math.MaxUint64)
+}
+
+// startTail moves to the tail hint, or to J where a publisher holds data.
+func (r *reader) startTail() {
+	var tail [layout.TailWords]uint64
+	cell, err := seqlock.NewCell(r.mem[layout.OffTail : layout.OffTail+layout.TailBytes])
+	consistent := err == nil && cell.Load(tail[:])
+	if !consistent {
+		tail[0] = atomic.LoadUint64(word64(r.mem, layout.OffTailPos))
+	}
+	if r.held && seqlock.Before(tail[0], r.join) {
+		tail[0], consistent = r.join, false
+	}
+	if tail[0]%layout.Align != 0 || tail[0] >= layout.MaxPos || tail[0] < r.hdr.FirstPos {
+		return // hostile: stay at the first position and be lapped
+	}
+	r.pos, r.want, r.fresh = tail[0], tail[1], !consistent
+}
+
+// startOldest moves to the oldest frame that will stay for a while.
+func (r *reader) startOldest() {
+	if !r.overrun(r.hdr.FirstPos) {
+		return // nothing was overwritten yet
+	}
+	for range 8 {
+		r.pos, r.want = 0, 0
+		if r.seek(true) {
+			break
+		}
+	}
+	r.fresh = true
+	if seq, ok := r.sequenceAt(r.pos); ok {
+		r.want, r.fresh = seq, false
+	}
+}
+
+// startAt moves to sequence seq, or to the oldest frame after it; what lies
+// between is reported as a gap.
+func (r *reader) startAt(seq uint64) {
+	best := uint64(0)
+	for i := range uint64(layout.IndexEntries) {
+		pos := atomic.LoadUint64(word64(r.mem, layout.OffIndex+i*layout.IndexEntryBytes)) // SYNC index/seek
+		if pos <= best || pos%layout.Align != 0 || pos>>r.hdr.BlockShift()%layout.IndexEntries != i {
+			continue
+		}
+		if s, ok := r.sequenceAt(pos); ok && !seqlock.After(s, seq) {
+			best = pos
+		}
+	}
+	if best != 0 {
+		r.pos = best
+	} else {
+		r.startOldest()
+	}
+	r.skipTo(seq)
+	if r.want != seq {
+		// Beyond: it is gone. Short of it: it is yet to come; what comes first is delivered.
+		if seqlock.After(r.want, seq) || r.fresh {
+			r.want, r.fresh, r.loose = seq, false, CauseStart
+		}
+	}
+}

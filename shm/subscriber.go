@@ -1,0 +1,641 @@
+package shm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/torq/mycelium/internal/layout"
+	"github.com/torq/mycelium/internal/segment"
+	"github.com/torq/mycelium/seqlock"
+)
+
+// gatherBytes is how much is copied and validated at once: small enough to stay
+// in L1 beside the ring's own lines.
+const gatherBytes = 8 << 10
+
+const (
+	coldAfter  = 1 << 14 // empty polls after which a lane is looked at every 8th sweep only
+	defaultMax = 256     // Poll's limit where none is given
+)
+
+// Subscriber reads the lanes of a topic, or of all topics that match a pattern,
+// also of those that appear later. Poll, View, Run, Frames and the Idler are for
+// one goroutine at a time; Close, Stats and Name methods are safe from any.
+type Subscriber struct {
+	lanes  []*reader // polled
+	next   int       // where the next sweep starts
+	sweep  uint32
+	buf    []byte
+	mem    []byte // the cursor file
+	idles  uint32
+	inbox  atomic.Bool // something waits in inboxed
+	counts [layout.SubMetricWords]uint64
+	stats  seqlock.Cell
+	closed atomic.Bool
+	busy   uint32 // 1 while Poll, View or a park is under way; plain stores, see Close
+
+	waiting []*reader // lanes whose source's previous lane is still being read
+	park    *parker
+	opts    SubscriberOptions
+	hdr     layout.CursorHeader
+
+	control sync.Mutex
+	inboxed []admission
+	beat    seqlock.Cell
+	mapping *segment.Mapping
+	client  *Client
+	names   sync.Map // TopicID and SourceID -> string
+
+	lanesHeld map[layout.ID16]*held // passed on and not yet drained; guarded by control
+	rejoining map[layout.ID16]bool  // asked to be joined again; guarded by control
+	unmapped  bool                  // guarded by control
+	final     Stats                 // after Close
+}
+
+// admission is news from the control goroutine for the polling goroutine.
+type admission struct {
+	lane   *reader      // a new lane
+	epoch  layout.ID16  // or news about this one:
+	final  *finalNews   // it ends there
+	joined *joinedAgain // it is held again
+	err    error        // or a lane could not be followed
+}
+
+type finalNews struct{ pos, seq uint64 }
+
+type joinedAgain struct {
+	join, ticket uint64
+	notice       uint32
+}
+
+// held is what the control goroutine remembers of a lane it passed on.
+type held struct{ number uint32 }
+
+// newSubscriber takes over a cursor file in mem, whose header was encoded.
+func newSubscriber(mem []byte, h layout.CursorHeader, o SubscriberOptions) (*Subscriber, error) {
+	if err := checkAligned(mem); err != nil {
+		return nil, err
+	}
+	s := &Subscriber{mem: mem, hdr: h, opts: o, buf: make([]byte, gatherBytes), lanesHeld: map[layout.ID16]*held{}, rejoining: map[layout.ID16]bool{}}
+	var err error
+	if s.stats, err = seqlock.NewCell(mem[layout.OffSubMetrics : layout.OffSubMetrics+layout.SubMetricBytes]); err != nil {
+		return nil, err
+	}
+	if s.beat, err = seqlock.NewCell(mem[layout.OffCursorBeat : layout.OffCursorBeat+layout.BeatBytes]); err != nil {
+		return nil, err
+	}
+	s.park = newParker(s)
+	return s, nil
+}
+
+// Poll hands at most limit frames (0 = 256) to h and returns how many. It never
+// waits. h sees a private, validated copy of each frame. Errors come alone, after
+// what was delivered before them, and polling again goes on:
+//
+//	*GapError      sequences are missing; the next frame is the one after the gap
+//	*EvictedError  a publisher stopped waiting for this lossless subscriber
+//	*LaneError     one lane was detached for good
+//	ErrClosed      the subscriber is closed
+//
+// The position moves after h returns: a frame whose handler panicked is
+// delivered again.
+func (s *Subscriber) Poll(h func(Frame), limit int) (n int, err error) {
+	if limit <= 0 {
+		limit = defaultMax
+	}
+	old := debug.SetPanicOnFault(true)
+	defer s.guard(old, &err)
+	seqlock.StoreRelease32(&s.busy, 1) // SYNC busy/close
+	if s.closed.Load() {
+		return 0, ErrClosed
+	}
+	if s.inbox.Load() {
+		if err := s.admit(); err != nil {
+			return 0, err
+		}
+	}
+	lanes := len(s.lanes)
+	s.sweep++
+	for i := range lanes {
+		at := s.next + i
+		if at >= lanes {
+			at -= lanes
+		}
+		r := s.lanes[at]
+		if r.idle >= coldAfter && (s.sweep+uint32(at))&7 != 0 {
+			continue
+		}
+		var got int
+		got, err = s.pollLane(r, h, limit-n)
+		n += got
+		if err != nil || n >= limit {
+			s.next = at + 1
+			if s.next >= len(s.lanes) {
+				s.next = 0
+			}
+			break
+		}
+	}
+	if n > 0 {
+		s.idles = 0
+	} else if s.idles++; s.idles == 64 {
+		s.stats.Store(s.counts[:])
+	}
+	return n, err
+}
+
+// guard turns a memory fault in one of the lanes into its detachment. Any other
+// panic goes on.
+func (s *Subscriber) guard(old bool, err *error) {
+	debug.SetPanicOnFault(old)
+	v := recover()
+	if v == nil {
+		seqlock.StoreRelease32(&s.busy, 0)
+		return
+	}
+	defer seqlock.StoreRelease32(&s.busy, 0)
+	addr, ok := faultAddr(v)
+	if ok {
+		for _, r := range s.lanes {
+			if addrWithin(addr, r.mem) {
+				*err = s.detach(r, ErrFault, "the segment was truncated under its reader")
+				return
+			}
+		}
+	}
+	panic(v)
+}
+
+// pollLane delivers at most limit frames of one lane.
+func (s *Subscriber) pollLane(r *reader, h func(Frame), limit int) (n int, err error) {
+	for n < limit {
+		if r.state != laneReading {
+			return n, nil
+		}
+		bytes, v := r.gather(s.buf, limit-n)
+		if v == found {
+			if bytes == 0 {
+				continue // padding
+			}
+			got, err := s.deliver(r, s.buf[:bytes], h)
+			n += got
+			if err != nil {
+				return n, err
+			}
+			r.idle = 0
+			if r.pos-r.published >= r.step {
+				if r.publish() {
+					return n, s.evicted(r)
+				}
+				s.stats.Store(s.counts[:])
+			}
+			continue
+		}
+		if v == nothing {
+			if r.idle < coldAfter {
+				r.idle++
+			}
+			if r.publish() {
+				return n, s.evicted(r)
+			}
+			return n, nil
+		}
+		return n, s.unusual(r, v)
+	}
+	return n, nil
+}
+
+// deliver hands the frames of a validated copy to h.
+func (s *Subscriber) deliver(r *reader, b []byte, h func(Frame)) (n int, err error) {
+	for off := uint64(0); off < uint64(len(b)); {
+		meta := load64(b, off+layout.OffLen)
+		seq := load64(b, off+layout.OffSeq)
+		size := uint64(uint32(meta))
+		total := layout.FrameBytes(size)
+		// The copy may differ from what gather saw, if the publisher is hostile.
+		if size > r.maxMsg || off+total > uint64(len(b)) || load64(b, off) != layout.Commit(r.pos, layout.KindData) {
+			return n, s.detach(r, ErrCorrupt, "frame changed while it was read")
+		}
+		if seq != r.want || r.fresh {
+			if r.fresh {
+				r.fresh, r.want = false, seq
+			} else if r.loose != 0 && seqlock.After(seq, r.want) {
+				return n, s.gap(r, seq)
+			} else {
+				return n, s.detach(r, ErrCorrupt, fmt.Sprintf("sequence %d where %d is due", seq, r.want))
+			}
+		}
+		h(Frame{
+			Topic:   r.topic,
+			Source:  r.source,
+			Seq:     seq,
+			Time:    int64(load64(b, off+layout.OffTime)),
+			Type:    uint16(meta >> 32),
+			Flags:   uint8(meta >> 48),
+			Payload: b[off+layout.OffPayload : off+layout.OffPayload+size : off+layout.OffPayload+size],
+		})
+		r.pos += total
+		r.want = seq + 1
+		r.loose = 0
+		off += total
+		n++
+		s.counts[layout.SubFrames]++
+		s.counts[layout.SubBytes] += size
+	}
+	return n, nil
+}
+
+// gap accounts for the frames from r.want to before seq and reports them.
+func (s *Subscriber) gap(r *reader, seq uint64) error {
+	e := &GapError{Topic: r.topic, Source: r.source, From: r.want, Next: seq, Cause: r.loose}
+	r.want, r.loose = seq, 0
+	s.counts[layout.SubGaps]++
+	s.counts[layout.SubMissed] += e.Missed()
+	s.stats.Store(s.counts[:])
+	return e
+}
+
+// unusual acts on every verdict but found and nothing.
+func (s *Subscriber) unusual(r *reader, v verdict) error {
+	switch v {
+	case lapped, lappedRaw:
+		if v == lapped {
+			s.counts[layout.SubOverrunPoll]++
+		} else {
+			s.counts[layout.SubOverrunRead]++
+		}
+		if r.held && !seqlock.Before(r.pos, r.join) {
+			return s.evicted(r) // with or without a notice yet: nobody holds data for us
+		}
+		if r.loose == 0 {
+			r.loose = CauseLapped
+		}
+		if r.held { // history before J went away: J is safe
+			if !r.seek(true) || seqlock.After(r.pos, r.join) {
+				r.pos = r.join
+			}
+			return nil
+		}
+		r.seek(!s.opts.LapToLatest)
+		return nil
+	case ended:
+		return s.end(r)
+	case skipped:
+		return nil
+	}
+	return s.detach(r, ErrCorrupt, "impossible frame header")
+}
+
+// evicted begins the way back of a lossless reader: let go of the slot, ask to
+// be joined again. Everything delivered so far stands.
+func (s *Subscriber) evicted(r *reader) error {
+	r.state, r.held = laneEvicted, false
+	r.closeSlot()
+	s.counts[layout.SubEvictions]++
+	s.stats.Store(s.counts[:])
+	if s.client != nil {
+		s.client.rejoin(s, r.hdr.Epoch)
+	}
+	return &EvictedError{Topic: r.topic, Source: r.source, NextSeq: r.want}
+}
+
+// rejoined continues at the new J; the first frame there tells the gap.
+func (r *reader) rejoined(j *joinedAgain) {
+	r.hold(j.join, j.ticket, j.notice)
+	r.state = laneReading
+	if seqlock.Before(r.pos, r.join) {
+		// What lies between may still be there: it is read, unprotected, and
+		// only what was really overwritten is missed.
+		if r.overrun(r.pos) && (!r.seek(true) || seqlock.After(r.pos, r.join)) {
+			r.pos = r.join
+		}
+	}
+	r.loose = CauseEvicted
+	r.openSlot()
+}
+
+// end takes a finished lane out; the last frames may be missing.
+func (s *Subscriber) end(r *reader) (err error) {
+	if !r.fresh && seqlock.After(r.lastly, r.want) {
+		if r.loose == 0 {
+			r.loose = CauseLapped
+		}
+		err = s.gap(r, r.lastly)
+	}
+	s.drop(r)
+	return err
+}
+
+// detach gives a lane up for good.
+func (s *Subscriber) detach(r *reader, why error, reason string) error {
+	s.counts[layout.SubFaults]++
+	e := &LaneError{Topic: r.topic, Source: r.source, Pos: r.pos, Reason: reason, Err: why}
+	s.drop(r)
+	return e
+}
+
+// drop forgets a lane, tells the directory, and lets a waiting successor start.
+func (s *Subscriber) drop(r *reader) {
+	r.state = laneEnded
+	if r.slotEpoch != nil {
+		r.publish()
+		r.closeSlot()
+	}
+	// A new slice: a sweep may be walking the old one.
+	s.lanes = slices.DeleteFunc(slices.Clone(s.lanes), func(x *reader) bool { return x == r })
+	s.next = 0
+	s.counts[layout.SubLanes] = uint64(len(s.lanes))
+	s.stats.Store(s.counts[:])
+	s.unblock()
+	if s.client != nil {
+		s.client.drained(s, r)
+	}
+	if r.mapping != nil {
+		_ = r.mapping.Close()
+	}
+	r.mem = nil
+}
+
+// unblock starts the waiting lanes whose predecessors have ended.
+func (s *Subscriber) unblock() {
+	s.waiting = slices.DeleteFunc(s.waiting, func(w *reader) bool {
+		if s.reads(w.hdr.PrevEpoch) {
+			return false
+		}
+		w.state = laneReading
+		s.lanes = append(slices.Clip(s.lanes), w)
+		return true
+	})
+	s.counts[layout.SubLanes] = uint64(len(s.lanes))
+}
+
+func (s *Subscriber) reads(epoch layout.ID16) bool {
+	is := func(r *reader) bool { return r.hdr.Epoch == epoch }
+	return slices.ContainsFunc(s.lanes, is) || slices.ContainsFunc(s.waiting, is)
+}
+
+// admit takes the control goroutine's news. A lane whose source's previous lane
+// is still being read waits for that one's end: order per source survives a
+// restart of the publisher.
+func (s *Subscriber) admit() (err error) {
+	s.control.Lock()
+	news := s.inboxed
+	s.inboxed = nil
+	s.inbox.Store(false)
+	s.control.Unlock()
+	for _, a := range news {
+		if a.err != nil {
+			err = errors.Join(err, a.err)
+			continue
+		}
+		if r := a.lane; r != nil {
+			if need := gatherFor(r.maxMsg); len(s.buf) < need {
+				s.buf = make([]byte, need)
+			}
+			r.state = laneWaiting
+			s.waiting = append(s.waiting, r)
+			s.unblock()
+			continue
+		}
+		for _, l := range [][]*reader{s.lanes, s.waiting} {
+			for _, r := range l {
+				switch {
+				case r.hdr.Epoch != a.epoch:
+				case a.final != nil:
+					r.final, r.lastly, r.ended = a.final.pos, a.final.seq, true
+					r.idle = 0
+					if r.state == laneEvicted { // nobody is left to join: read what there is
+						r.state, r.loose = laneReading, CauseEvicted
+					}
+				case a.joined != nil && r.state == laneEvicted:
+					r.rejoined(a.joined)
+				}
+			}
+		}
+	}
+	s.park.rebuild = true
+	return err
+}
+
+// gatherFor is the size of a buffer that holds at least one frame.
+func gatherFor(maxMsg uint64) int { return int(max(gatherBytes, layout.FrameBytes(maxMsg))) }
+
+// post hands news to the polling goroutine and wakes it if it sleeps.
+func (s *Subscriber) post(a admission) {
+	s.control.Lock()
+	s.inboxed = append(s.inboxed, a)
+	s.inbox.Store(true)
+	s.control.Unlock()
+	s.park.kick()
+}
+
+// View hands frames to h in place, without a copy, and validates after each
+// run of frames. It is for lossless subscribers of topics that never evict
+// (ErrViewRefused otherwise). If it returns an error, the results of this call's
+// handlers are to be discarded. An error of h stops it and is returned; that
+// frame comes again.
+func (s *Subscriber) View(h func(Frame) error, limit int) (n int, err error) {
+	if limit <= 0 {
+		limit = defaultMax
+	}
+	old := debug.SetPanicOnFault(true)
+	defer s.guard(old, &err)
+	seqlock.StoreRelease32(&s.busy, 1) // SYNC busy/close
+	if s.closed.Load() {
+		return 0, ErrClosed
+	}
+	if s.inbox.Load() {
+		if err := s.admit(); err != nil {
+			return 0, err
+		}
+	}
+	for _, r := range s.lanes {
+		if !r.held || !r.viewable() {
+			return n, ErrViewRefused
+		}
+		for n < limit {
+			got, v, herr := s.viewRun(r, h, limit-n)
+			n += got
+			if herr != nil {
+				return n, herr
+			}
+			if v == nothing {
+				if r.publish() {
+					return n, s.evicted(r)
+				}
+				break
+			}
+			if v != found {
+				if err := s.unusual(r, v); err != nil {
+					return n, err
+				}
+				if r.state != laneReading {
+					break
+				}
+				continue
+			}
+			if r.pos-r.published >= r.step && r.publish() {
+				return n, s.evicted(r)
+			}
+		}
+	}
+	return n, nil
+}
+
+func (r *reader) viewable() bool { return r.neverEvicts }
+
+// viewRun is gather and deliver in one, on the ring's own bytes.
+func (s *Subscriber) viewRun(r *reader, h func(Frame) error, limit int) (n int, v verdict, err error) {
+	start := r.pos
+	lap := start&^r.ring.mask + r.ring.mask + 1
+	p, want := start, r.want
+	for n < limit && p < lap {
+		if atomic.LoadUint64(r.ring.word(p)) != layout.Commit(p, layout.KindData) { // SYNC commit/poll
+			break
+		}
+		meta := *r.ring.word(p + layout.OffLen)
+		seq := *r.ring.word(p + layout.OffSeq)
+		size := uint64(uint32(meta))
+		if size > r.maxMsg || p+layout.FrameBytes(size) > lap {
+			break
+		}
+		if r.fresh {
+			r.fresh, want = false, seq
+		} else if seq != want {
+			if r.loose == 0 || seqlock.Before(seq, want) {
+				return n, corrupt, nil
+			}
+			if n == 0 {
+				return n, found, s.gap(r, seq)
+			}
+			break
+		}
+		if err = h(Frame{Topic: r.topic, Source: r.source, Seq: seq, Time: int64(*r.ring.word(p + layout.OffTime)),
+			Type: uint16(meta >> 32), Flags: uint8(meta >> 48), Payload: r.ring.bytes(p+layout.OffPayload, size)}); err != nil {
+			break
+		}
+		r.loose = 0
+		p += layout.FrameBytes(size)
+		want = seq + 1
+		n++
+		s.counts[layout.SubFrames]++
+		s.counts[layout.SubBytes] += size
+	}
+	if n == 0 {
+		if err != nil {
+			return 0, found, err
+		}
+		return 0, r.special(start, lap), nil
+	}
+	seqlock.LoadLoad()
+	if r.overrun(start) {
+		return n, lappedRaw, nil
+	}
+	r.pos, r.want, r.idle = p, want, 0
+	return n, found, err
+}
+
+// Run polls until ctx ends or h panics, waiting as idle says, nil for the
+// strategy in the options. Gaps and evictions go to SubscriberOptions.OnError
+// and do not end it; without OnError they do, as does a closed subscriber.
+func (s *Subscriber) Run(ctx context.Context, idle Idler, h func(Frame)) error {
+	if idle == nil {
+		idle = s.Idler()
+	}
+	stop := context.AfterFunc(ctx, s.park.kick)
+	defer stop()
+	done := ctx.Done()
+	for {
+		n, err := s.Poll(h, 0)
+		if err != nil {
+			if s.closed.Load() || s.opts.OnError == nil {
+				return err
+			}
+			s.opts.OnError(err)
+			continue
+		}
+		select {
+		case <-done:
+			return ctx.Err()
+		default:
+		}
+		idle.Idle(n)
+	}
+}
+
+// Frames is Run as an iterator. Payloads are valid until the next step; errors
+// come in their place in the stream and do not end it, except ErrClosed and the
+// end of ctx.
+func (s *Subscriber) Frames(ctx context.Context) iter.Seq2[Frame, error] {
+	return func(yield func(Frame, error) bool) {
+		idle := s.Idler()
+		stop := context.AfterFunc(ctx, s.park.kick)
+		defer stop()
+		more := true
+		for more {
+			if err := ctx.Err(); err != nil {
+				yield(Frame{}, err)
+				return
+			}
+			n, err := s.Poll(func(f Frame) { more = yield(f, nil) }, 1)
+			if err != nil {
+				if !more || !yield(Frame{}, err) || s.closed.Load() {
+					return
+				}
+				continue
+			}
+			idle.Idle(n)
+		}
+	}
+}
+
+// Stats are a subscriber's own counters.
+type Stats struct {
+	Frames, Bytes uint64
+	Gaps, Missed  uint64 // gap reports, sequences missing in them
+	Evictions     uint64
+	OverrunPoll   uint64 // laps found before a frame was read
+	OverrunRead   uint64 // laps found after
+	Parks         uint64
+	Faults        uint64 // lanes detached
+	Lanes         uint64
+}
+
+// Stats reads the counters as of the last batch; safe from any goroutine.
+func (s *Subscriber) Stats() Stats {
+	s.control.Lock()
+	defer s.control.Unlock()
+	if s.unmapped {
+		return s.final
+	}
+	return s.readStats()
+}
+
+func (s *Subscriber) readStats() Stats {
+	var w [layout.SubMetricWords]uint64
+	for !s.stats.Load(w[:]) {
+		runtime.Gosched()
+	}
+	return Stats{Frames: w[layout.SubFrames], Bytes: w[layout.SubBytes], Gaps: w[layout.SubGaps], Missed: w[layout.SubMissed],
+		Evictions: w[layout.SubEvictions], OverrunPoll: w[layout.SubOverrunPoll], OverrunRead: w[layout.SubOverrunRead],
+		Parks: w[layout.SubParks], Faults: w[layout.SubFaults], Lanes: w[layout.SubLanes]}
+}
+
+// TopicName and SourceName are the names behind a frame's ids, "" if unknown.
+func (s *Subscriber) TopicName(id TopicID) string { return s.name(id) }
+
+func (s *Subscriber) SourceName(id SourceID) string { return s.name(id) }
+
+func (s *Subscriber) name(id any) string {
+	if v, ok := s.names.Load(id); ok {
+		return v.(string)
+	}
+	return ""
+}
