@@ -77,7 +77,7 @@ func checkError(t *testing.T, text string, err error) {
 // every key, array element and table that the decoder finds.
 func FuzzScanAgainstDecoder(f *testing.F) {
 	for _, s := range []string{
-		everyKey, "a.b.\"c d\".'e' = 1\n[x.y]\nz = [[1, 2], [{a = 1}, {b.c = 2}]]\n[[t]]\n[[t.u]]\n[t.u.v]\n[[t.u]]\nk=1\n[[t]]\n[[t.u]]",
+		everyKey, "'\"\"\"' = 5\na.b.\"c d\".'e' = 1\n[x.y]\nz = [[1, 2], [{a = 1}, {b.c = 2}]]\n[[t]]\n[[t.u]]\n[t.u.v]\n[[t.u]]\nk=1\n[[t]]\n[[t.u]]",
 		"a = \"\"\"\nx = 1\\\"\"\"\"\"\n'b' = ''''''''\nc = '\\'\nd = [ # ]\n1, # ,\n]\ne = {}\nf = 1979-05-27 07:32:00Z\ng = [\"]\", '}']\n",
 	} {
 		f.Add(s)

@@ -15,17 +15,16 @@ import (
 
 // A key is one row of the table: all that is known about one TOML key of a T.
 type key[T any] struct {
-	name      string
-	typ       string // for readers: "size", "integer"
-	builtin   string // the default as TOML, or a phrase
-	doc       string
-	restart   bool // a new value takes effect at the next start only
-	set       func(t *T, v any) []fault
-	check     func(t *T) []fault
-	format    func(t *T) string // the value as TOML, "" = leave the key out
-	isZero    func(t *T) bool
-	fill      func(t *T) // store the default in a zero field
-	isInteger bool
+	name    string
+	typ     string // for readers: "size", "integer"
+	builtin string // the default as TOML, or a phrase
+	doc     string
+	restart bool // a new value takes effect at the next start only
+	set     func(t *T, v any) []fault
+	check   func(t *T) []fault
+	format  func(t *T) string // the value as TOML, "" = leave the key out
+	isZero  func(t *T) bool
+	fill    func(t *T) // store the default in a zero field
 }
 
 // needsRestart marks keys that a running registry cannot change.
@@ -65,11 +64,10 @@ func newKey[T, V any](name string, k kind[V], defaults *T, at func(*T) *V, doc s
 			}
 			return fs
 		},
-		check:     func(t *T) []fault { return check(*at(t)) },
-		format:    func(t *T) string { return k.format(*at(t)) },
-		isZero:    func(t *T) bool { return reflect.ValueOf(at(t)).Elem().IsZero() },
-		fill:      func(t *T) { *at(t) = *at(defaults) },
-		isInteger: k.typ == "integer",
+		check:  func(t *T) []fault { return check(*at(t)) },
+		format: func(t *T) string { return k.format(*at(t)) },
+		isZero: func(t *T) bool { return reflect.ValueOf(at(t)).Elem().IsZero() },
+		fill:   func(t *T) { *at(t) = *at(defaults) },
 	}
 }
 

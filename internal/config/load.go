@@ -269,7 +269,7 @@ func (l *loader) text(origin, path, value string) {
 		return
 	}
 	var v any = value
-	if n, err := strconv.ParseInt(value, 10, 64); err == nil && registryKeys[i].isInteger {
+	if n, err := strconv.ParseInt(value, 10, 64); err == nil && registryKeys[i].typ == "integer" {
 		v = n
 	}
 	fs := registryKeys[i].set(&l.Registry, v)

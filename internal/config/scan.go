@@ -198,8 +198,8 @@ func (s *scanner) key() (names []string, places []place) {
 			name = s.text[start:s.i]
 			if n, err := strconv.Unquote(name); err == nil && name[0] == '"' {
 				name = n
-			} else {
-				name = strings.Trim(name, `'"`)
+			} else if len(name) > 1 {
+				name = name[1 : len(name)-1]
 			}
 		} else {
 			s.until("=.[]{},#\"' \t\r\n")
