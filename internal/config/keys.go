@@ -16,7 +16,7 @@ import (
 // A key is one row of the table: all that is known about one TOML key of a T.
 type key[T any] struct {
 	name    string
-	typ     string // for readers: "size", "integer"
+	typ     string // "size", "integer"; tells how to take a value given as text
 	builtin string // the default as TOML, or a phrase
 	doc     string
 	restart bool // a new value takes effect at the next start only
