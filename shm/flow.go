@@ -77,9 +77,9 @@ func (r evictReason) String() string {
 }
 
 const (
-	probeEvery = int64(time.Millisecond)     // lock probes of members that lag
-	spinFor    = int64(2 * time.Microsecond) // then yield, then sleep
-	yieldFor   = int64(50 * time.Microsecond)
+	probeEvery = int64(time.Millisecond)      // lock probes of members that lag
+	spinFor    = int64(50 * time.Microsecond) // then yield, then sleep
+	yieldFor   = int64(time.Millisecond)
 	sleepMin   = 20 * time.Microsecond
 	sleepMax   = 100 * time.Microsecond
 	roundMax   = int64(5 * time.Millisecond) // counts at most this much of a wait round: a freeze of both sides is no stall

@@ -50,7 +50,8 @@ const (
 
 	TailWords  = 2 // pos, seq: a frame boundary at or before the tail
 	TailBytes  = 8 * (1 + TailWords)
-	OffTailPos = OffTail + 8 // the cell's first word, for whoever needs no pair
+	OffTailPos = OffTail + 8 // the cell's words, for whoever needs no consistent pair
+	OffTailSeq = OffTail + 16
 
 	BeatWords = 3 // mono ns, wall ns of the same instant, wall-pair age marker
 	BeatBytes = 8 * (1 + BeatWords)

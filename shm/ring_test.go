@@ -1,0 +1,58 @@
+package shm
+
+import (
+	"testing"
+
+	"github.com/torq/mycelium/internal/layout"
+)
+
+// heapLane is a lane in ordinary memory, so that the race detector sees it.
+func heapLane(t testing.TB, g layout.Geometry) ([]byte, layout.LaneHeader) {
+	t.Helper()
+	g = g.WithDefaults()
+	if err := g.Check(); err != nil {
+		t.Fatal(err)
+	}
+	mem := make([]byte, g.FileBytes())
+	h := layout.LaneHeader{Geometry: g, TopicID: 7, Lane: 3, Epoch: newID(), SourceID: newID(), FirstPos: g.Ring, Topic: "t", Source: "s"}
+	h.Encode(mem)
+	return mem, h
+}
+
+// heapPair is a publisher and a subscriber on one heap lane.
+func heapPair(t testing.TB, g layout.Geometry, mode Mode, policy Policy) (*Publisher, *Subscriber, *reader) {
+	t.Helper()
+	mem, h := heapLane(t, g)
+	p, err := newPublisher(mem, h, PublisherOptions{}, policy)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, r := heapSub(t, p, mem, h, mode)
+	return p, s, r
+}
+
+func heapSub(t testing.TB, p *Publisher, mem []byte, h layout.LaneHeader, mode Mode) (*Subscriber, *reader) {
+	t.Helper()
+	cur := make([]byte, layout.CursorFileBytes(64))
+	s, err := newSubscriber(cur, layout.CursorHeader{Epoch: newID(), Slots: 64}, SubscriberOptions{Mode: mode})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := newReader(mem, h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.bindSlot(cur)
+	if mode == Lossless {
+		m, err := p.join(&peer{epoch: s.hdr.Epoch, mem: cur}, true, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.lossless = true
+		r.hold(m.join, m.ticket, m.notice)
+		r.startLatest()
+	}
+	r.openSlot()
+	s.post(admission{lane: r})
+	return s, r
+}
