@@ -1,0 +1,403 @@
+package directory
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strconv"
+
+	"github.com/torq/mycelium/internal/clock"
+	"github.com/torq/mycelium/internal/control"
+	"github.com/torq/mycelium/internal/layout"
+	"github.com/torq/mycelium/internal/topic"
+)
+
+// What list and inspect tell is put together in two steps: under the mutex,
+// which lanes and subscribers there are; without it, what their words say.
+
+const (
+	listPage     = 64        // topics in one answer to list
+	inspectPage  = 40 << 10  // bytes of lanes and subscribers in one answer to inspect
+	inspectLanes = 128       // lanes in one subscriber entry; more make another entry
+	liveWalk     = 256 << 10 // bytes of a live ring that are walked for its next sequence
+)
+
+var laneMetrics = [...]string{
+	layout.MetricFrames:         "frames",
+	layout.MetricBytesPublished: "bytes",
+	layout.MetricBatches:        "batches",
+	layout.MetricPads:           "pads",
+	layout.MetricBackpressure:   "backpressure",
+	layout.MetricBackpressureNs: "backpressure_ns",
+	layout.MetricEvictions:      "evictions",
+	layout.MetricTooLarge:       "too_large",
+	layout.MetricWakes:          "wakes",
+	layout.MetricRefills:        "refills",
+	layout.MetricAborts:         "aborts",
+	layout.MetricFaults:         "faults",
+	layout.MetricDeadReleases:   "dead_releases",
+}
+
+var subMetrics = [...]string{
+	layout.SubFrames:      "frames",
+	layout.SubBytes:       "bytes",
+	layout.SubGaps:        "gaps",
+	layout.SubMissed:      "missed",
+	layout.SubEvictions:   "evictions",
+	layout.SubOverrunPoll: "overrun_poll",
+	layout.SubOverrunRead: "overrun_read",
+	layout.SubParks:       "parks",
+	layout.SubWakes:       "wakes",
+	layout.SubFaults:      "faults",
+	layout.SubLanes:       "lanes",
+}
+
+// laneView and subView are what a status needs of a lane and a subscriber.
+type laneView struct {
+	file  ref
+	head  layout.LaneHeader
+	phase phase
+	dead  bool
+}
+
+type subView struct {
+	file ref
+	head layout.CursorHeader
+}
+
+// topicView is one topic under the mutex.
+type topicView struct {
+	info  control.TopicInfo
+	lanes []laneView
+	subs  []subView
+}
+
+func (c *core) view(t *topicState) topicView {
+	v := topicView{info: control.TopicInfo{Topic: t.name, LaneCount: len(t.lanes)}}
+	if cfg, err := c.config(t.name); err == nil {
+		g := cfg.Geometry.WithDefaults()
+		v.info.Ring, v.info.MaxMsg, v.info.Step, v.info.Policy = g.Ring, g.MaxMsg, g.Step, policyText(cfg.Policy)
+	}
+	for _, l := range t.lanes {
+		if l.phase == live || l.phase == orphan {
+			v.info.Publishers++
+		}
+		v.lanes = append(v.lanes, laneView{l.file, l.head, l.phase, l.final != nil && l.final.Dead})
+	}
+	for _, u := range c.readers(t) {
+		v.info.Subscribers++
+		v.subs = append(v.subs, subView{u.file, u.head})
+	}
+	return v
+}
+
+// page is up to listPage topics after a name that match a pattern and may be
+// seen, and whether more follow.
+func (c *core) page(pattern, after string, see func(string) bool) (views []topicView, more bool) {
+	for _, name := range slices.Sorted(maps.Keys(c.topics)) {
+		if name <= after || !topic.Match(pattern, name) || !see(name) {
+			continue
+		}
+		if len(views) == listPage {
+			return views, true
+		}
+		views = append(views, c.view(c.topics[name]))
+	}
+	return views, false
+}
+
+// sees reports whether a peer may do anything at all with a topic.
+func (c *core) sees(p control.Peer) func(string) bool {
+	return func(name string) bool {
+		return c.authorize(p, name, VerbSubscribe) == nil || c.authorize(p, name, VerbPublish) == nil || c.authorize(p, name, VerbAdmin) == nil
+	}
+}
+
+func everything(string) bool { return true }
+
+// List describes the topics that match a pattern, in order of their names, each
+// summed up. "" means all.
+func (s *Server) List(pattern string) ([]control.TopicInfo, error) {
+	if pattern == "" {
+		pattern = ">"
+	}
+	if err := topic.CheckPattern(pattern); err != nil {
+		return nil, refusal(control.CodeInvalid, "", "%v", err)
+	}
+	var all []control.TopicInfo
+	for after, more := "", true; more; {
+		var infos []control.TopicInfo
+		if infos, more = s.list(pattern, after, nil); len(infos) > 0 {
+			after = infos[len(infos)-1].Topic
+		}
+		all = append(all, infos...)
+	}
+	return all, nil
+}
+
+// list is one page, as peer may see it; nil = everything.
+func (s *Server) list(pattern, after string, peer *control.Peer) ([]control.TopicInfo, bool) {
+	s.mu.Lock()
+	see := everything
+	if peer != nil {
+		see = s.core.sees(*peer)
+	}
+	views, more := s.core.page(pattern, after, see)
+	s.mu.Unlock()
+	infos := make([]control.TopicInfo, len(views))
+	for i := range views {
+		infos[i] = views[i].info
+		for j := range views[i].lanes {
+			st := s.laneStatus(&views[i].lanes[j])
+			infos[i].Frames += st.NextSeq - views[i].lanes[j].head.FirstSeq
+			infos[i].Bytes += st.Metrics["bytes"]
+		}
+	}
+	return infos, more
+}
+
+// Inspect describes one topic with its lanes and subscribers.
+func (s *Server) Inspect(name string) (control.TopicInfo, error) {
+	s.mu.Lock()
+	t := s.core.topics[name]
+	if t == nil {
+		s.mu.Unlock()
+		return control.TopicInfo{}, noTopic(name)
+	}
+	v := s.core.view(t)
+	s.mu.Unlock()
+	info, _ := s.inspect(&v, 0, 1<<62)
+	return info, nil
+}
+
+func noTopic(name string) *control.Error {
+	return refusal(control.CodeNotFound, "see the list of topics", "no topic %s", short(name))
+}
+
+// inspect is a page of about bytes of a topic's lanes and then subscribers,
+// from the given entry on, and the entry to continue at; 0 = that was all.
+func (s *Server) inspect(v *topicView, from, bytes int) (control.TopicInfo, int) {
+	info := v.info
+	size := 0
+	fits := func(entry any) bool {
+		b, _ := json.Marshal(entry)
+		size += len(b)
+		return size <= bytes || size == len(b)
+	}
+	status := make(map[layout.ID16]control.LaneStatus, len(v.lanes))
+	laneOf := func(i int) control.LaneStatus {
+		st, known := status[v.lanes[i].head.Epoch]
+		if !known {
+			st = s.laneStatus(&v.lanes[i])
+			status[st.Epoch] = st
+		}
+		return st
+	}
+	for i := range v.lanes {
+		info.Frames += laneOf(i).NextSeq - v.lanes[i].head.FirstSeq
+		info.Bytes += laneOf(i).Metrics["bytes"]
+	}
+	entry := 0
+	for i := range v.lanes {
+		if entry++; entry <= from {
+			continue
+		}
+		if st := laneOf(i); fits(st) {
+			info.Lanes = append(info.Lanes, st)
+		} else {
+			return info, entry - 1
+		}
+	}
+	chunks := max(1, (len(v.lanes)+inspectLanes-1)/inspectLanes)
+	for i := range v.subs {
+		for k := range chunks {
+			if entry++; entry <= from {
+				continue
+			}
+			first := k * inspectLanes
+			st := s.subStatus(&v.subs[i], v.lanes[first:min(first+inspectLanes, len(v.lanes))], func(n int) control.LaneStatus { return laneOf(first + n) })
+			if k > 0 && len(st.Lanes) == 0 {
+				continue
+			}
+			if fits(st) {
+				info.Subs = append(info.Subs, st)
+			} else {
+				return info, entry - 1
+			}
+		}
+	}
+	return info, 0
+}
+
+// laneStatus reads one lane's words. What cannot be read stays zero.
+func (s *Server) laneStatus(v *laneView) control.LaneStatus {
+	st := control.LaneStatus{
+		Epoch: v.head.Epoch, Number: v.head.Lane, Source: v.head.Source, UID: v.head.UID, BeatAgeNs: -1,
+		State: "new", NextSeq: v.head.FirstSeq, Tail: v.head.FirstPos, Intent: v.head.FirstPos,
+	}
+	f, err := s.store.open(v.file, false)
+	if err != nil || v.phase == granted {
+		if f != nil {
+			_ = f.Close()
+		}
+		return st
+	}
+	defer f.Close()
+	word, _ := readWord(f, layout.OffState)
+	st.PID = uint32(word >> 32)
+	st.Intent, _ = readWord(f, layout.OffIntent)
+	st.Tail, st.NextSeq = walk(f, &v.head, liveWalk)
+	st.BeatAgeNs = beatAge(f, layout.OffLaneBeat)
+	st.Metrics = metrics(f, layout.OffMetrics, laneMetrics[:])
+	switch {
+	case v.phase == orphan:
+		st.State = "orphan"
+	case v.phase == ended && v.dead:
+		st.State = "dead"
+	case v.phase == ended:
+		st.State = "closed"
+	default:
+		st.State = layout.LaneState(uint32(word)).String()
+	}
+	return st
+}
+
+// subStatus reads a subscriber's words and its slots for those lanes.
+func (s *Server) subStatus(v *subView, lanes []laneView, status func(int) control.LaneStatus) control.SubscriberStat {
+	st := control.SubscriberStat{Epoch: v.head.Epoch, Name: v.head.Name, Pattern: v.head.Pattern, UID: v.head.UID, Mode: modeText(v.head.Mode), BeatAge: -1}
+	f, err := s.store.open(v.file, false)
+	if err != nil {
+		return st
+	}
+	defer f.Close()
+	sleeping, _ := readWord(f, layout.OffSleeping)
+	st.Sleeping = uint32(sleeping) != 0
+	st.BeatAge = beatAge(f, layout.OffCursorBeat)
+	st.Metrics = metrics(f, layout.OffSubMetrics, subMetrics[:])
+	for i := range lanes {
+		h := &lanes[i].head
+		slot := layout.OffSlots + int64(h.Lane)*layout.SlotBytes
+		epoch, _ := readWord(f, slot+layout.SlotEpoch)
+		cursor, _ := readWord(f, slot+layout.SlotCursor)
+		seq, ok := readWord(f, slot+layout.SlotSeq)
+		if !ok || epoch != h.Epoch.Low() || h.Lane >= v.head.Slots {
+			continue
+		}
+		l := status(i)
+		st.Lanes = append(st.Lanes, control.SubscriberLane{Lane: h.Epoch, Cursor: cursor, Seq: seq,
+			LagBytes: behind(l.Tail, cursor), LagFrames: behind(l.NextSeq, seq)})
+	}
+	return st
+}
+
+func modeText(m layout.Mode) string {
+	if m == layout.Lossless {
+		return "lossless"
+	}
+	return "lossy"
+}
+
+// behind is how far a trails head; 0 if it has overtaken what was read before.
+func behind(head, a uint64) uint64 {
+	if int64(head-a) < 0 {
+		return 0
+	}
+	return head - a
+}
+
+// beatAge is how old a beat is, ns; -1 = there is none.
+func beatAge(r io.ReaderAt, off int64) int64 {
+	w, ok := cell(r, off, layout.BeatWords)
+	if !ok || w[0] == 0 {
+		return -1
+	}
+	return max(0, clock.Mono()-int64(w[0]))
+}
+
+func metrics(r io.ReaderAt, off int64, names []string) map[string]uint64 {
+	w, ok := cell(r, off, len(names))
+	if !ok {
+		return nil
+	}
+	m := make(map[string]uint64, len(names))
+	for i, name := range names {
+		m[name] = w[i]
+	}
+	return m
+}
+
+// Stats describes the directory itself.
+func (s *Server) Stats() control.Stats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := s.core
+	return control.Stats{
+		Incarnation: c.bus.Incarnation, UptimeNs: int64(c.opt.Now().Sub(s.start)),
+		Topics: len(c.topics), Lanes: len(c.lanes), Subscribers: len(c.subs), Connections: len(c.sessions),
+		ShmBytes: c.shmBytes, ShmLimitBytes: c.opt.Quotas.MaxShmBytes, Counters: maps.Clone(c.counters),
+	}
+}
+
+// Foreign names the segments of other layout versions that were found at start
+// and are left alone.
+func (s *Server) Foreign() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.core.foreign)
+}
+
+// tell answers list, inspect and stats.
+func (s *Server) tell(ss *session, m *control.Message) {
+	a := &control.Message{Op: control.OpOK, ID: m.ID}
+	var err *control.Error
+	switch m.Op {
+	case control.OpList:
+		pattern := m.Topic
+		if pattern == "" {
+			pattern = ">"
+		}
+		if perr := topic.CheckPattern(pattern); perr != nil {
+			err = refusal(control.CodeInvalid, "", "%v", perr)
+			break
+		}
+		var more bool
+		if a.Topics, more = s.list(pattern, m.Cursor, &ss.peer); more {
+			a.Cursor = a.Topics[len(a.Topics)-1].Topic
+		}
+	case control.OpInspect:
+		err = s.tellInspect(ss, m, a)
+	default:
+		st := s.Stats()
+		a.Stats = &st
+	}
+	if err != nil {
+		s.mu.Lock()
+		s.core.refuse(ss, m.ID, err)
+		s.mu.Unlock()
+		return
+	}
+	ss.send(a)
+}
+
+func (s *Server) tellInspect(ss *session, m, a *control.Message) *control.Error {
+	from, perr := strconv.Atoi(m.Cursor)
+	if m.Cursor != "" && (perr != nil || from < 0) {
+		return refusal(control.CodeInvalid, "continue with the cursor of the answer before", "cursor %q", short(m.Cursor))
+	}
+	s.mu.Lock()
+	t := s.core.topics[m.Topic]
+	if t == nil || !s.core.sees(ss.peer)(m.Topic) {
+		s.mu.Unlock()
+		return noTopic(m.Topic)
+	}
+	v := s.core.view(t)
+	s.mu.Unlock()
+	info, next := s.inspect(&v, from, inspectPage)
+	a.Topics = []control.TopicInfo{info}
+	if next > 0 {
+		a.Cursor = fmt.Sprint(next)
+	}
+	return nil
+}

@@ -1,0 +1,325 @@
+package directory
+
+import (
+	"github.com/torq/mycelium/internal/control"
+	"github.com/torq/mycelium/internal/layout"
+	"github.com/torq/mycelium/internal/topic"
+)
+
+// openSub grants a cursor file.
+func (c *core) openSub(s *session, m *control.Message) *control.Error {
+	o := m.OpenSub
+	if o == nil {
+		return refusal(control.CodeInvalid, "", "open-sub without open_sub")
+	}
+	if err := topic.CheckPattern(o.Topic); err != nil {
+		return refusal(control.CodeInvalid, "", "%v", err)
+	}
+	if err := checkName("subscriber", o.Name, 0, layout.MaxSource-1); err != nil {
+		return err
+	}
+	if o.Mode != layout.Lossless && o.Mode != layout.Lossy {
+		return refusal(control.CodeInvalid, "use lossless (1) or lossy (2)", "mode %d", o.Mode)
+	}
+	exact := !topic.IsPattern(o.Topic)
+	if exact || c.opt.Authorize == nil {
+		if err := c.authorize(s.peer, o.Topic, VerbSubscribe); err != nil {
+			return err
+		}
+	}
+	if s.grants() >= maxGrants {
+		return refusal(control.CodeQuota, "answer them first", "%d grants of this connection are not ready", maxGrants)
+	}
+	uid := s.peer.UID
+	if have, most := c.used(uid).subs, c.opt.Quotas.MaxSubscribersPerUID; have >= most {
+		return refusal(control.CodeQuota, "close a subscriber, or raise the limit", "uid %d has %d subscribers, the limit is %d", uid, have, most)
+	}
+	bytes := layout.CursorFileBytes(c.slots)
+	if err := c.room(func() (*control.Error, func(*lane) bool) { return c.fitsBytes(uid, bytes) }); err != nil {
+		return err
+	}
+	if exact {
+		if _, err := c.config(o.Topic); err != nil {
+			return err
+		}
+	}
+	u := &subscriber{
+		head: layout.CursorHeader{Epoch: newEpoch(), UID: uid, GID: s.peer.GID, Mode: o.Mode, Park: o.Park, Slots: c.slots,
+			BootID: c.boot, Name: o.Name, Pattern: o.Topic, CreatedWall: c.opt.Now().UnixNano()},
+		peer: s.peer, session: s, past: o.Past, bytes: bytes,
+	}
+	u.file = cursorRef(u.head.Epoch)
+	if o.Mode == layout.Lossless {
+		if err := c.fitsLossless(u); err != nil {
+			return err
+		}
+	}
+	var t *topicState
+	if exact {
+		var err *control.Error
+		if t, err = c.topicFor(o.Topic); err != nil {
+			return err
+		}
+	}
+	if err := c.createFile(u.file); err != nil {
+		if t != nil {
+			c.sweep(t)
+		}
+		return err
+	}
+	c.enterSub(u)
+	s.subs[u] = struct{}{}
+	s.out.push(item{file: u.file, write: true, m: &control.Message{Op: control.OpGranted, ID: m.ID, Sub: u.head.Epoch, SubGrant: &control.SubGrant{
+		UID: uid, GID: s.peer.GID, Slots: c.slots, Boot: c.boot,
+	}}})
+	c.after(c.opt.Quotas.HandshakeTimeout, func() { c.lookSub(u) })
+	return nil
+}
+
+// fitsLossless says why one more lossless subscriber is refused: each holds a
+// place on every lane it matches.
+func (c *core) fitsLossless(u *subscriber) *control.Error {
+	for _, t := range c.topics {
+		if len(t.lanes) == 0 || !c.matches(u, t) {
+			continue
+		}
+		cfg, err := c.config(t.name)
+		if err != nil {
+			continue // no new lanes there, and the old ones were counted
+		}
+		n := 0
+		for _, x := range c.subs {
+			if x.head.Mode == layout.Lossless && c.matches(x, t) {
+				n++
+			}
+		}
+		if limit := c.losslessLimit(cfg); n >= limit {
+			return refusal(control.CodeQuota, "subscribe lossy, or raise the limit", "%s has %d lossless subscribers, the limit is %d", t.name, n, limit)
+		}
+	}
+	return nil
+}
+
+// enterSub puts a subscriber on the books.
+func (c *core) enterSub(u *subscriber) {
+	c.subs[u.head.Epoch] = u
+	c.account(u.head.UID, int64(u.bytes), 0, 1)
+	if t := c.topics[u.head.Pattern]; t != nil {
+		t.exact++
+	}
+}
+
+// drop removes a subscriber: its cursor file, its joins, and what only it
+// still needed.
+func (c *core) drop(u *subscriber) {
+	c.removeFile(u.file)
+	delete(c.subs, u.head.Epoch)
+	c.account(u.head.UID, -int64(u.bytes), 0, -1)
+	if u.session != nil {
+		delete(u.session.subs, u)
+		u.session = nil
+	}
+	for _, l := range c.inOrder() {
+		if j := l.joins[u]; j != nil {
+			if l.owner != nil && j.state != wanted {
+				l.owner.send(&control.Message{Op: control.OpLeave, Lane: l.head.Epoch, Sub: u.head.Epoch, Reason: "gone"})
+			}
+			delete(l.joins, u)
+		}
+		c.release(l)
+	}
+	if t := c.topics[u.head.Pattern]; t != nil {
+		t.exact--
+		c.sweep(t)
+	}
+}
+
+// readySub tells a new subscriber of every lane there is.
+func (c *core) readySub(s *session, m *control.Message) *control.Error {
+	u := c.subs[m.Sub]
+	if u == nil {
+		return unknownSub(m.Sub)
+	}
+	if u.phase != granted {
+		return c.resumeSub(s, m)
+	}
+	if err := c.mayOwnSub(s, u); err != nil {
+		return err
+	}
+	if err := c.checkGrantedSub(u); err != nil {
+		c.drop(u)
+		return err
+	}
+	c.ownSub(u, s)
+	u.phase, u.born = live, c.bear()
+	w := &wait{id: m.ID}
+	u.wait = w
+	for _, l := range c.inOrder() {
+		if l.phase == granted || l.phase == unreadable || l.phase == ended && (!u.past || l.empty) || !c.matches(u, l.topic) || !c.reaches(u, l) {
+			continue
+		}
+		j := c.join(l, u, false)
+		c.ask(j)
+		c.deliver(j)
+		if !j.sent {
+			j.waited = true
+			w.left++
+		}
+	}
+	c.answerWait(u)
+	if u.wait != nil {
+		c.after(c.opt.Quotas.HandshakeTimeout, func() {
+			if u.wait == w {
+				w.left = 0
+				c.answerWait(u)
+			}
+		})
+	}
+	c.opt.Log.Debug("subscriber", logSub(u), "uid", u.head.UID)
+	return nil
+}
+
+// answerWait answers ready-sub when no lane is missing.
+func (c *core) answerWait(u *subscriber) {
+	if u.wait != nil && u.wait.left == 0 {
+		u.session.ok(u.wait.id)
+		u.wait = nil
+	}
+}
+
+func unknownSub(epoch layout.ID16) *control.Error {
+	return refusal(control.CodeNotFound, "open the subscriber again", "no subscriber %s", epoch)
+}
+
+func (c *core) checkGrantedSub(u *subscriber) *control.Error {
+	h, err := c.files.cursor(u.file)
+	if err != nil {
+		return refusal(control.CodeInvalid, "open the subscriber again", "cursor file %s: %v", u.head.Epoch, err)
+	}
+	want := u.head
+	want.CreatedWall, want.CreatedMono = h.CreatedWall, h.CreatedMono
+	if h != want {
+		return refusal(control.CodeInvalid, "write the header as granted", "cursor file %s: header %+v, granted was %+v", u.head.Epoch, h, want)
+	}
+	if !c.files.held(u.file) {
+		return refusal(control.CodeInvalid, "lock the segment before ready-sub", "cursor file %s: nobody holds its lock", u.head.Epoch)
+	}
+	u.head = h
+	return nil
+}
+
+func (c *core) mayOwnSub(s *session, u *subscriber) *control.Error {
+	switch {
+	case u.head.UID != s.peer.UID:
+		return refusal(control.CodePermission, "", "subscriber %s belongs to uid %d", u.head.Epoch, u.head.UID)
+	case u.session != nil && u.session != s && u.session.client != s.client:
+		return refusal(control.CodeInUse, "", "subscriber %s belongs to another connection", u.head.Epoch)
+	}
+	return nil
+}
+
+func (c *core) ownSub(u *subscriber, s *session) {
+	if u.session != nil {
+		delete(u.session.subs, u)
+	}
+	u.session, u.wait, u.peer, u.probe = s, nil, s.peer, probe{}
+	s.subs[u] = struct{}{}
+}
+
+// resumeSub gives a subscriber back to its owner after a lost connection. The
+// owner lists the lanes it has; it is sent those it lacks.
+func (c *core) resumeSub(s *session, m *control.Message) *control.Error {
+	u := c.subs[m.Sub]
+	if u == nil || u.phase == unreadable {
+		return unknownSub(m.Sub)
+	}
+	if u.phase == granted {
+		return c.readySub(s, m)
+	}
+	if err := c.mayOwnSub(s, u); err != nil {
+		return err
+	}
+	if !topic.IsPattern(u.head.Pattern) || c.opt.Authorize == nil {
+		if err := c.authorize(s.peer, u.head.Pattern, VerbSubscribe); err != nil {
+			return err
+		}
+	}
+	if !c.files.held(u.file) {
+		c.lookSub(u)
+		return refusal(control.CodeInvalid, "open the subscriber again", "subscriber %s: nobody holds its lock", m.Sub)
+	}
+	c.ownSub(u, s)
+	u.phase, u.unknown = live, false
+	c.counters["resumed_subscribers"]++
+	listed := make(map[layout.ID16]bool, len(m.Lanes))
+	for _, h := range m.Lanes {
+		listed[h.Lane] = true
+	}
+	for _, l := range c.inOrder() {
+		if l.phase == granted || l.phase == unreadable || !c.reaches(u, l) || !c.matches(u, l.topic) {
+			continue
+		}
+		j := l.joins[u]
+		entitled := j != nil || l.phase != ended || u.past || l.born > u.born
+		switch {
+		case listed[l.head.Epoch]:
+			j = c.join(l, u, u.born < l.born)
+			j.sent, j.drained = true, false
+			if l.phase == ended {
+				c.sendFinal(j)
+			}
+		case !entitled || j != nil && j.drained:
+		case c.files.slotEpoch(u.file, l.head.Lane) == l.head.Epoch.Low():
+			// It had the lane, and has left it.
+			j = c.join(l, u, u.born < l.born)
+			j.sent, j.drained = true, true
+		default:
+			j = c.join(l, u, u.born < l.born)
+			j.sent = false
+			c.reconcile(j)
+		}
+		c.release(l)
+	}
+	s.ok(m.ID)
+	return nil
+}
+
+// closeSub removes a subscriber that says it is done.
+func (c *core) closeSub(s *session, m *control.Message) *control.Error {
+	u := c.subs[m.Sub]
+	if u != nil && u.session != s {
+		return unknownSub(m.Sub)
+	}
+	if u != nil { // else its lock was free before the word came
+		c.drop(u)
+	}
+	s.ok(m.ID)
+	return nil
+}
+
+// lookSub is look for a cursor file.
+func (c *core) lookSub(u *subscriber) {
+	if c.subs[u.head.Epoch] != u {
+		return
+	}
+	held := c.files.held(u.file)
+	switch {
+	case !held && u.ready():
+		c.counters["deaths_subscriber"]++
+		c.drop(u)
+	case !held:
+		c.drop(u)
+	case u.session == nil || u.phase == granted:
+		if u.phase == live {
+			u.phase = orphan
+			c.opt.Log.Info("subscriber lives without a connection", logSub(u))
+		}
+		c.after(u.probe.pause(c.opt.Now()), func() {
+			if (u.session == nil || u.phase == granted) && !c.opt.Now().Before(u.probe.due) {
+				c.lookSub(u)
+			}
+		})
+	}
+}
+
+func cursorRef(epoch layout.ID16) ref { return ref{cursorFile, epoch.String() + ".cur"} }
