@@ -70,7 +70,7 @@ const (
 	OpCreate   Op = "create-topic"
 	OpDelete   Op = "delete-topic"
 	OpList     Op = "list"    // {topic: pattern}, paged by Cursor
-	OpInspect  Op = "inspect" // {topic}
+	OpInspect  Op = "inspect" // {topic}, its lanes and then subscribers paged by Cursor
 	OpStats    Op = "stats"
 )
 
@@ -117,7 +117,7 @@ type Message struct {
 	Final     *Final     `json:"final,omitempty"`      // final, lane of a dead publisher
 	Reason    string     `json:"reason,omitempty"`     // evicted, leave
 	Topic     string     `json:"topic,omitempty"`      // create, delete, list, inspect
-	Cursor    string     `json:"cursor,omitempty"`     // list: continue after this topic; empty in the last answer
+	Cursor    string     `json:"cursor,omitempty"`     // list, inspect: continue here; empty in the last answer
 
 	TopicSpec *TopicSpec  `json:"topic_spec,omitempty"` // create-topic
 	Topics    []TopicInfo `json:"topics,omitempty"`     // list, inspect, create-topic
