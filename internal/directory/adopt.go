@@ -19,8 +19,11 @@ const young = 10 * time.Second
 // found is a file of the bus directory at start.
 type found struct {
 	ref
-	age   time.Duration
-	bytes uint64
+	age    time.Duration
+	bytes  uint64
+	lane   layout.LaneHeader // of its kind
+	cursor layout.CursorHeader
+	err    error // why there is no header
 }
 
 // adopt rebuilds lanes and subscribers from the segments that a directory
@@ -32,6 +35,23 @@ func (c *core) adopt(all []found) {
 	}
 	var births []birth
 	var dead []*lane
+	for i := range all {
+		if f := &all[i]; f.kind == laneFile {
+			f.lane, f.err = c.files.lane(f.ref)
+		} else {
+			f.cursor, f.err = c.files.cursor(f.ref)
+		}
+	}
+	// What is whole comes first: nothing else may take its number.
+	slices.SortStableFunc(all, func(a, b found) int {
+		switch {
+		case a.err == nil && b.err != nil:
+			return -1
+		case a.err != nil && b.err == nil:
+			return 1
+		}
+		return 0
+	})
 	for _, f := range all {
 		if f.kind == laneFile {
 			l := c.adoptLane(f)
@@ -90,7 +110,7 @@ func (c *core) adoptLane(f found) *lane {
 		c.ignore(f) // two files with one number: only the other can be in a cursor file's slot
 		return nil
 	}
-	h, err := c.files.lane(f.ref)
+	h, err := f.lane, f.err
 	if err == nil && h.BootID != c.boot {
 		c.removeFile(f.ref)
 		return nil
@@ -133,7 +153,7 @@ func (c *core) adoptSub(f found) *subscriber {
 		c.ignore(f)
 		return nil
 	}
-	h, err := c.files.cursor(f.ref)
+	h, err := f.cursor, f.err
 	if err == nil && h.BootID != c.boot {
 		c.removeFile(f.ref)
 		return nil

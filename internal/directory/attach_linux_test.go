@@ -357,6 +357,7 @@ func TestReadyWithAnotherHeader(t *testing.T) {
 	p.word(layout.OffReady, 0)
 	mustContain(t, p.refused(p.readyMessage(), control.CodeInvalid).Message, "not ready")
 	p = c.grant("a.b", "s")
+	c.settle(control.OpOK) // the directory has closed its copy of the descriptor
 	_ = p.f.Close()
 	mustContain(t, p.refused(p.readyMessage(), control.CodeInvalid).Message, "lock")
 
@@ -365,6 +366,7 @@ func TestReadyWithAnotherHeader(t *testing.T) {
 	s.writeHeader()
 	s.refused(s.readyMessage(), control.CodeInvalid)
 	s = c.grantSub("a.b", subOptions{})
+	c.settle(control.OpOK)
 	_ = s.f.Close()
 	mustContain(t, s.refused(s.readyMessage(), control.CodeInvalid).Message, "lock")
 	s = c.grantSub("a.b", subOptions{})
