@@ -984,7 +984,7 @@ func (p *Publisher) Close() error {
 		p.wake(set)
 	}
 	atomic.StoreUint32(word32(p.mem, layout.OffState), uint32(layout.LaneClosed))
-	p.dead, p.room = ErrClosed, 0
+	p.dead, p.room, p.limit = ErrClosed, 0, 0
 	if p.client == nil {
 		return nil
 	}
@@ -1003,7 +1003,7 @@ func (p *Publisher) release() {
 	p.client.mu.Unlock()
 	p.control.Lock()
 	defer p.control.Unlock()
-	p.dead, p.room = ErrClosed, 0
+	p.dead, p.room, p.limit = ErrClosed, 0, 0
 	p.set.Store(&memberSet{})
 	if p.mapping != nil {
 		_ = p.mapping.Close()

@@ -2,14 +2,11 @@ package shm
 
 import (
 	"fmt"
-	"os"
 	"runtime"
-	"strconv"
 	"testing"
 	"time"
 
 	"github.com/torq/mycelium/internal/layout"
-	"github.com/torq/mycelium/seqlock"
 	"golang.org/x/sys/unix"
 )
 
@@ -30,6 +27,7 @@ func BenchmarkOneToOne(b *testing.B) {
 			go func() {
 				pin(1)
 				got := 0
+				idle := &Spin{}
 				var sum uint64
 				h := func(f Frame) { sum += f.Seq }
 				start := time.Now()
@@ -39,19 +37,22 @@ func BenchmarkOneToOne(b *testing.B) {
 						panic(err)
 					}
 					got += m
-					if m == 0 {
-						seqlock.Pause(idlePause)
-					}
+					idle.Idle(m)
 				}
 				done <- time.Since(start)
 			}()
 			pin(0)
 			b.ReportAllocs()
 			b.ResetTimer()
-			for range n {
-				if _, err := p.Publish(1, payload); err != nil {
-					b.Fatal(err)
+			if err := p.Protect(func() error {
+				for range n {
+					if _, err := p.Publish(1, payload); err != nil {
+						return err
+					}
 				}
+				return nil
+			}); err != nil {
+				b.Fatal(err)
 			}
 			d := <-done
 			b.ReportMetric(float64(n)/d.Seconds()/1e6, "M/s")
@@ -60,6 +61,5 @@ func BenchmarkOneToOne(b *testing.B) {
 }
 
 var (
-	geo       layout.Geometry
-	idlePause = func() uint32 { n, _ := strconv.Atoi(os.Getenv("IDLE")); return uint32(n) }()
+	geo layout.Geometry
 )
