@@ -140,7 +140,8 @@ func (c *Conn) Close() error { return c.c.Close() }
 // Peer is who is at the other end, by the kernel's word.
 type Peer struct {
 	UID, GID uint32
-	PID      int32 // for humans only
+	Groups   []uint32 // supplementary; nil where the kernel does not tell
+	PID      int32    // for humans only
 }
 
 // Peer asks the kernel for the other end's credentials.
@@ -150,14 +151,18 @@ func (c *Conn) Peer() (Peer, error) {
 		return Peer{}, err
 	}
 	var u *unix.Ucred
+	var groups []uint32
 	var uerr error
-	if err := raw.Control(func(fd uintptr) { u, uerr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }); err != nil {
+	if err := raw.Control(func(fd uintptr) {
+		u, uerr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+		groups = peerGroups(int(fd))
+	}); err != nil {
 		return Peer{}, err
 	}
 	if uerr != nil {
 		return Peer{}, fmt.Errorf("SO_PEERCRED: %w", uerr)
 	}
-	return Peer{UID: u.Uid, GID: u.Gid, PID: u.Pid}, nil
+	return Peer{UID: u.Uid, GID: u.Gid, Groups: groups, PID: u.Pid}, nil
 }
 
 // Gone reports whether err means that the connection is over rather than that

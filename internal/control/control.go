@@ -37,6 +37,10 @@
 //	  hello, then per handle
 //	  resume-pub{lane,joined[...]}      -> <- ok, join... for subscribers unknown to the publisher, leave... for the gone
 //	  resume-sub{sub,lanes[...]}        -> <- ok, lane... for lanes unknown to the subscriber
+//
+// A list that does not fit one packet goes in parts of at most ListPart
+// entries: each is a request with More and is answered ok; the last, without
+// More, has the effect of all.
 package control
 
 import (
@@ -51,6 +55,9 @@ const Version = 1
 
 // MaxMessageBytes bounds one packet.
 const MaxMessageBytes = 64 << 10
+
+// ListPart is how many entries of joined or lanes fit one packet.
+const ListPart = 256
 
 // Op names a Message.
 type Op string
@@ -115,6 +122,7 @@ type Message struct {
 	LaneInfo  *LaneInfo  `json:"lane_info,omitempty"`  // lane
 	Lanes     []HeldLane `json:"lanes,omitempty"`      // resume-sub
 	Final     *Final     `json:"final,omitempty"`      // final, lane of a dead publisher
+	More      bool       `json:"more,omitempty"`       // ready-pub, resume-pub, resume-sub: a part of joined or lanes, the rest follows in the next request
 	Reason    string     `json:"reason,omitempty"`     // evicted, leave
 	Topic     string     `json:"topic,omitempty"`      // create, delete, list, inspect
 	Cursor    string     `json:"cursor,omitempty"`     // list, inspect: continue here; empty in the last answer
