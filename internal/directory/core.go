@@ -79,10 +79,30 @@ type session struct {
 	out    *outbox
 	lanes  map[*lane]struct{}
 	subs   map[*subscriber]struct{}
+	part   *control.Message // of a list whose rest follows; nil = none
 }
 
 func newSession(peer control.Peer, limit int) *session {
 	return &session{peer: peer, out: newOutbox(limit), lanes: make(map[*lane]struct{}), subs: make(map[*subscriber]struct{})}
+}
+
+// whole puts the parts of a list together in m; false while more follows.
+func (s *session) whole(m *control.Message) (bool, *control.Error) {
+	if p := s.part; p != nil {
+		s.part = nil
+		if p.Op != m.Op || p.Lane != m.Lane || p.Sub != m.Sub {
+			return false, refusal(control.CodeInvalid, "send the parts of a list one after the other", "%s follows a part of %s", m.Op, p.Op)
+		}
+		m.Joined, m.Lanes = append(p.Joined, m.Joined...), append(p.Lanes, m.Lanes...)
+	}
+	if n := max(len(m.Joined), len(m.Lanes)); n > layout.MaxLanes {
+		return false, refusal(control.CodeInvalid, "", "a list of %d entries: the most is %d", n, layout.MaxLanes)
+	}
+	if m.More {
+		s.part = m
+		s.ok(m.ID)
+	}
+	return !m.More, nil
 }
 
 func (s *session) send(m *control.Message) { s.out.push(item{m: m}) }
@@ -271,8 +291,17 @@ func (c *core) disown(l *lane) {
 // handle answers one message. It reports whether the client sent it of its own
 // accord, rather than because the directory asked.
 func (c *core) handle(s *session, m *control.Message) (unasked bool) {
-	var err *control.Error
 	unasked = true
+	switch m.Op {
+	case control.OpReadyPub, control.OpResPub, control.OpResSub:
+		if whole, err := s.whole(m); err != nil {
+			c.refuse(s, m.ID, err)
+			return true
+		} else if !whole {
+			return true
+		}
+	}
+	var err *control.Error
 	switch m.Op {
 	case control.OpOpenPub:
 		err = c.openPub(s, m)
@@ -344,6 +373,10 @@ func (c *core) authorize(p control.Peer, name string, verb Verb) *control.Error 
 	}
 	if err == nil {
 		return nil
+	}
+	var ce *control.Error
+	if errors.As(err, &ce) {
+		return ce
 	}
 	return refusal(control.CodePermission, "ask for an entry in the topic's allow-list",
 		"uid %d, gid %d may not %s %s: %v", p.UID, p.GID, verb, name, err)

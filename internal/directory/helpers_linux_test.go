@@ -38,6 +38,16 @@ func openFDs() int {
 	return len(e)
 }
 
+// shmDir is a temporary directory, in shared memory where there is some.
+func shmDir(t testing.TB) string {
+	dir, err := os.MkdirTemp("/dev/shm", "mycelium-test-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
+}
+
 // bus is a directory under test.
 type bus struct {
 	t    *testing.T
@@ -51,7 +61,7 @@ type bus struct {
 func newBus(t *testing.T, with func(*Options)) *bus {
 	t.Helper()
 	fds, routines := openFDs(), runtime.NumGoroutine()
-	b := &bus{t: t, o: Options{Dir: filepath.Join(t.TempDir(), "bus"), Bus: "test", LaneGrace: -1}}
+	b := &bus{t: t, o: Options{Dir: filepath.Join(shmDir(t), "bus"), Bus: "test", LaneGrace: -1}}
 	b.o.TopicFor = func(string) (TopicConfig, error) {
 		return TopicConfig{Geometry: layout.Geometry{Ring: layout.MinRing, MaxMsg: 256}}, nil
 	}

@@ -29,6 +29,9 @@ func (c *core) openPub(s *session, m *control.Message) *control.Error {
 	if err != nil {
 		return err
 	}
+	if t := c.topics[o.Topic]; cfg.Closed && (t == nil || t.spec == nil) {
+		return refusal(control.CodeNotFound, "create it first: myceliumctl topic create "+o.Topic, "no topic %s, and publishers do not create it", o.Topic)
+	}
 	g, err := geometry(cfg, o.Ring, o.MaxMsg)
 	if err != nil {
 		return err

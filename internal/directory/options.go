@@ -52,6 +52,7 @@ type TopicConfig struct {
 	MaxRing     uint64          // largest ring a publisher may ask for, bytes; 0 = layout.MaxRing
 	Policy      control.Policy  // zero = evict after 1 s
 	MaxLanes    int             // 0 = Quotas.MaxLanesPerTopic
+	Closed      bool            // publishers attach only after create-topic
 	MaxLossless int             // 0 = Quotas.MaxLosslessPerTopic; at most layout.Notices
 }
 
@@ -85,7 +86,8 @@ type Options struct {
 
 	// Authorize says whether a peer may do that with the topic of that exact
 	// name. A subscriber to a pattern is asked about topic by topic and gets
-	// those it may read. nil = root and the server's own uid.
+	// those it may read. A *control.Error is the answer as it stands. nil =
+	// root and the server's own uid.
 	Authorize func(peer control.Peer, topic string, verb Verb) error
 
 	Quotas    Quotas

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -188,19 +189,26 @@ func (s *Server) ServeConn(conn *control.Conn) {
 	written := make(chan struct{})
 	go func() {
 		defer close(written)
-		if err := s.write(conn, ss, lim); err != nil {
-			s.count("slow_clients")
-			lim.log.Warn("disconnected", "uid", peer.UID, "pid", peer.PID, "error", err)
-		}
+		s.contain(ss, lim, func() {
+			if err := s.write(conn, ss, lim); err != nil {
+				s.Count("slow_clients")
+				lim.log.Warn("disconnected", "uid", peer.UID, "pid", peer.PID, "error", err)
+			}
+		})
 		ss.out.breakOff()
 		_ = conn.Close() // ends read
 	}()
-	if s.hello(conn, ss, lim) {
-		s.read(conn, ss, lim)
-	}
+	s.contain(ss, lim, func() {
+		if s.hello(conn, ss, lim) {
+			s.read(conn, ss, lim)
+		}
+	})
 	ss.out.end()
 	<-written
+	s.contain(ss, lim, func() { s.leave(conn, ss) })
+}
 
+func (s *Server) leave(conn *control.Conn, ss *session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.conns, conn)
@@ -211,7 +219,19 @@ func (s *Server) ServeConn(conn *control.Conn) {
 	s.arm()
 }
 
-func (s *Server) count(counter string) {
+// contain keeps a panic to the connection that met it.
+func (s *Server) contain(ss *session, lim limits, f func()) {
+	defer func() {
+		if r := recover(); r != nil {
+			s.Count("panics")
+			lim.log.Error("panic: the connection is closed", "uid", ss.peer.UID, "pid", ss.peer.PID, "panic", r, "stack", string(debug.Stack()))
+		}
+	}()
+	f()
+}
+
+// Count adds one to a counter that Stats tells.
+func (s *Server) Count(counter string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.core.counters[counter]++
@@ -243,7 +263,7 @@ func (s *Server) receive(conn *control.Conn) (*control.Message, error) {
 	m, f, err := conn.Recv()
 	if f != nil {
 		_ = f.Close()
-		s.count("descriptors_refused")
+		s.Count("descriptors_refused")
 	}
 	return m, err
 }
@@ -265,15 +285,20 @@ func (s *Server) read(conn *control.Conn, ss *session, lim limits) {
 		case m.Op == control.OpList || m.Op == control.OpInspect || m.Op == control.OpStats:
 			s.tell(ss, m)
 		default:
-			s.mu.Lock()
-			unasked = s.core.handle(ss, m)
-			s.arm()
-			s.mu.Unlock()
+			unasked = s.handle(ss, m)
 		}
 		if unasked {
 			b.take()
 		}
 	}
+}
+
+func (s *Server) handle(ss *session, m *control.Message) (unasked bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	unasked = s.core.handle(ss, m)
+	s.arm()
+	return unasked
 }
 
 // write sends what is queued until the queue ends, nil, or the client fails.

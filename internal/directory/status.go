@@ -139,13 +139,7 @@ func (s *Server) List(pattern string) ([]control.TopicInfo, error) {
 
 // list is one page, as peer may see it; nil = everything.
 func (s *Server) list(pattern, after string, peer *control.Peer) ([]control.TopicInfo, bool) {
-	s.mu.Lock()
-	see := everything
-	if peer != nil {
-		see = s.core.sees(*peer)
-	}
-	views, more := s.core.page(pattern, after, see)
-	s.mu.Unlock()
+	views, more := s.page(pattern, after, peer)
 	infos := make([]control.TopicInfo, len(views))
 	for i := range views {
 		infos[i] = views[i].info
@@ -158,18 +152,35 @@ func (s *Server) list(pattern, after string, peer *control.Peer) ([]control.Topi
 	return infos, more
 }
 
+func (s *Server) page(pattern, after string, peer *control.Peer) ([]topicView, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	see := everything
+	if peer != nil {
+		see = s.core.sees(*peer)
+	}
+	return s.core.page(pattern, after, see)
+}
+
 // Inspect describes one topic with its lanes and subscribers.
 func (s *Server) Inspect(name string) (control.TopicInfo, error) {
-	s.mu.Lock()
-	t := s.core.topics[name]
-	if t == nil {
-		s.mu.Unlock()
-		return control.TopicInfo{}, noTopic(name)
+	v, err := s.topic(name, nil)
+	if err != nil {
+		return control.TopicInfo{}, err
 	}
-	v := s.core.view(t)
-	s.mu.Unlock()
 	info, _ := s.inspect(&v, 0, 1<<62)
 	return info, nil
+}
+
+// topic is one topic, if peer may see it; nil = everybody may.
+func (s *Server) topic(name string, peer *control.Peer) (topicView, *control.Error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t := s.core.topics[name]
+	if t == nil || peer != nil && !s.core.sees(*peer)(name) {
+		return topicView{}, noTopic(name)
+	}
+	return s.core.view(t), nil
 }
 
 func noTopic(name string) *control.Error {
@@ -386,14 +397,10 @@ func (s *Server) tellInspect(ss *session, m, a *control.Message) *control.Error 
 	if m.Cursor != "" && (perr != nil || from < 0) {
 		return refusal(control.CodeInvalid, "continue with the cursor of the answer before", "cursor %q", short(m.Cursor))
 	}
-	s.mu.Lock()
-	t := s.core.topics[m.Topic]
-	if t == nil || !s.core.sees(ss.peer)(m.Topic) {
-		s.mu.Unlock()
-		return noTopic(m.Topic)
+	v, err := s.topic(m.Topic, &ss.peer)
+	if err != nil {
+		return err
 	}
-	v := s.core.view(t)
-	s.mu.Unlock()
 	info, next := s.inspect(&v, from, inspectPage)
 	a.Topics = []control.TopicInfo{info}
 	if next > 0 {
