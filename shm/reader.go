@@ -12,15 +12,16 @@ import (
 // reader is one subscriber's end of one lane. Only the polling goroutine uses
 // it once the lane was admitted.
 type reader struct {
-	ring   ring
-	intent *uint64
-	pos    uint64 // where the next frame starts
-	want   uint64 // its sequence
-	maxMsg uint64
-	loose  cause // not 0: the next frame's sequence may be beyond want, for this cause
-	fresh  bool  // want is not known: the next frame sets it
-	topic  TopicID
-	source SourceID
+	ring     ring
+	intent   *uint64
+	tailHint *uint64
+	pos      uint64 // where the next frame starts
+	want     uint64 // its sequence
+	maxMsg   uint64
+	loose    cause // not 0: the next frame's sequence may be beyond want, for this cause
+	fresh    bool  // want is not known: the next frame sets it
+	topic    TopicID
+	source   SourceID
 
 	lossless  bool
 	held      bool    // a publisher holds data for us from join on
@@ -34,6 +35,9 @@ type reader struct {
 	slotSeq   *uint64
 
 	neverEvicts bool
+	bulk        bool   // the last gather filled the buffer: more is waiting, up to the tail
+	tail        uint64 // tail hint last seen: everything before it is complete
+	frame       uint64 // size of the last frame, to guess how much limit frames take
 	idle        uint32 // polls that found nothing, saturating
 	state       laneState
 	final       uint64 // where the lane ends, once its publisher is gone
@@ -70,17 +74,18 @@ func newReader(mem []byte, h layout.LaneHeader) (*reader, error) {
 		return nil, err
 	}
 	return &reader{
-		ring:    newRing(mem, h.Geometry),
-		intent:  word64(mem, layout.OffIntent),
-		wakeSeq: word32(mem, layout.OffWakeSeq),
-		maxMsg:  uint64(h.MaxMsg),
-		pos:     h.FirstPos,
-		want:    h.FirstSeq,
-		topic:   TopicID(h.TopicID),
-		source:  SourceID(h.SourceID.Low()),
-		step:    cursorStep(h.Geometry),
-		hdr:     h,
-		mem:     mem,
+		ring:     newRing(mem, h.Geometry),
+		intent:   word64(mem, layout.OffIntent),
+		tailHint: word64(mem, layout.OffTailPos),
+		wakeSeq:  word32(mem, layout.OffWakeSeq),
+		maxMsg:   uint64(h.MaxMsg),
+		pos:      h.FirstPos,
+		want:     h.FirstSeq,
+		topic:    TopicID(h.TopicID),
+		source:   SourceID(h.SourceID.Low()),
+		step:     cursorStep(h.Geometry),
+		hdr:      h,
+		mem:      mem,
 	}, nil
 }
 
@@ -158,11 +163,25 @@ const (
 // validates the copy as a whole: one intent check for its first byte covers all,
 // because later positions are overwritten later. It moves nothing.
 //
+// A reader that is far behind does not look at each header in the ring first:
+// up to the tail hint everything is complete, so a whole stretch is copied and
+// deliver finds the frames in the copy, where the next header is an L1 hit away.
+// Such a stretch may end in the middle of a frame.
+//
 // Preconditions: len(buf) >= the largest frame; buf starts 8-aligned.
 func (r *reader) gather(buf []byte, limit int) (n uint64, v verdict) {
 	start := r.pos
 	lap := start&^r.ring.mask + r.ring.mask + 1
-	end := seqlock.Min(lap, start+uint64(len(buf)))
+	end := min(lap, start+uint64(len(buf)))
+	if r.bulk {
+		if r.tail < end {
+			r.tail = atomic.LoadUint64(r.tailHint) // SYNC tail/bulk
+		}
+		if stretch := min(end, start+uint64(limit)*r.frame); r.tail >= stretch && stretch-start >= bulkMin {
+			return r.take(buf, stretch-start)
+		}
+		r.bulk = false
+	}
 	p := start
 	for ; limit > 0; limit-- {
 		if atomic.LoadUint64(r.ring.word(p)) != layout.Commit(p, layout.KindData) { // SYNC commit/poll
@@ -186,9 +205,18 @@ func (r *reader) gather(buf []byte, limit int) (n uint64, v verdict) {
 	if n = p - start; n == 0 {
 		return 0, r.special(start, lap)
 	}
-	copy(buf, r.ring.bytes(start, n))
+	r.bulk = n > uint64(len(buf))/2
+	return r.take(buf, n)
+}
+
+// bulkMin is the least that is worth a look at the tail hint.
+const bulkMin = 1 << 10
+
+// take copies n bytes and validates them.
+func (r *reader) take(buf []byte, n uint64) (uint64, verdict) {
+	copy(buf, r.ring.bytes(r.pos, n))
 	seqlock.LoadLoad()
-	if r.overrun(start) {
+	if r.overrun(r.pos) {
 		return 0, lappedRaw
 	}
 	return n, found
@@ -281,7 +309,7 @@ func (r *reader) seek(oldest bool) bool {
 		after = best
 	}
 	// Nothing in the index: the tail hint is a frame boundary.
-	tail := atomic.LoadUint64(word64(r.mem, layout.OffTailPos)) // SYNC tail/join
+	tail := atomic.LoadUint64(r.tailHint) // SYNC tail/join
 	if tail > r.pos && tail%layout.Align == 0 && tail < layout.MaxPos && !r.overrun(tail) {
 		r.pos = tail
 		return true
@@ -342,7 +370,7 @@ func (r *reader) startTail() {
 	cell, err := seqlock.NewCell(r.mem[layout.OffTail : layout.OffTail+layout.TailBytes])
 	consistent := err == nil && cell.Load(tail[:])
 	if !consistent {
-		tail[0] = atomic.LoadUint64(word64(r.mem, layout.OffTailPos))
+		tail[0] = atomic.LoadUint64(r.tailHint)
 	}
 	if r.held && seqlock.Before(tail[0], r.join) {
 		tail[0], consistent = r.join, false

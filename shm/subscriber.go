@@ -184,7 +184,7 @@ func (s *Subscriber) pollLane(r *reader, h func(Frame), limit int) (n int, err e
 			if bytes == 0 {
 				continue // padding
 			}
-			got, err := s.deliver(r, s.buf[:bytes], h)
+			got, err := s.deliver(r, s.buf[:bytes], h, limit-n)
 			n += got
 			if err != nil {
 				return n, err
@@ -212,16 +212,22 @@ func (s *Subscriber) pollLane(r *reader, h func(Frame), limit int) (n int, err e
 	return n, nil
 }
 
-// deliver hands the frames of a validated copy to h.
-func (s *Subscriber) deliver(r *reader, b []byte, h func(Frame)) (n int, err error) {
-	for off := uint64(0); off < uint64(len(b)); {
-		meta := load64(b, off+layout.OffLen)
-		seq := load64(b, off+layout.OffSeq)
+// deliver hands the frames of a validated copy to h, at most limit.
+func (s *Subscriber) deliver(r *reader, b []byte, h func(Frame), limit int) (n int, err error) {
+	for off := uint64(0); off+layout.FrameHeaderBytes <= uint64(len(b)) && n < limit; {
+		hdr := b[off : off+layout.FrameHeaderBytes : off+layout.FrameHeaderBytes]
+		meta := load64(hdr, layout.OffLen)
+		seq := load64(hdr, layout.OffSeq)
 		size := uint64(uint32(meta))
 		total := layout.FrameBytes(size)
-		// The copy may differ from what gather saw, if the publisher is hostile.
-		if size > r.maxMsg || off+total > uint64(len(b)) || load64(b, off) != layout.Commit(r.pos, layout.KindData) {
-			return n, s.detach(r, ErrCorrupt, "frame changed while it was read")
+		if load64(hdr, 0) != layout.Commit(r.pos, layout.KindData) || size > r.maxMsg || total > uint64(len(b))-off {
+			// The end of a stretch, or something that gather must look at. If
+			// the publisher is hostile, the copy may also differ from what
+			// gather saw.
+			if !r.bulk {
+				return n, s.detach(r, ErrCorrupt, "frame changed while it was read")
+			}
+			break
 		}
 		if seq != r.want || r.fresh {
 			if r.fresh {
@@ -236,7 +242,7 @@ func (s *Subscriber) deliver(r *reader, b []byte, h func(Frame)) (n int, err err
 			Topic:   r.topic,
 			Source:  r.source,
 			Seq:     seq,
-			Time:    int64(load64(b, off+layout.OffTime)),
+			Time:    int64(load64(hdr, layout.OffTime)),
 			Type:    uint16(meta >> 32),
 			Flags:   uint8(meta >> 48),
 			Payload: b[off+layout.OffPayload : off+layout.OffPayload+size : off+layout.OffPayload+size],
@@ -244,10 +250,14 @@ func (s *Subscriber) deliver(r *reader, b []byte, h func(Frame)) (n int, err err
 		r.pos += total
 		r.want = seq + 1
 		r.loose = 0
+		r.frame = total
 		off += total
 		n++
 		s.counts[layout.SubFrames]++
 		s.counts[layout.SubBytes] += size
+	}
+	if n == 0 {
+		r.bulk = false
 	}
 	return n, nil
 }
