@@ -445,17 +445,13 @@ func (c *core) room(fits func() (*control.Error, func(*lane) bool)) *control.Err
 	}
 }
 
-// createFile turns the failures of a new segment into answers.
-func (c *core) createFile(f ref) *control.Error {
-	err := c.files.create(f)
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, segment.ErrNoSpace):
-		return refusal(control.CodeNoSpace, "free shared memory, or give the bus directory's file system more", "%v", err)
+// failed turns a failure of the bus directory into an answer.
+func (c *core) failed(what string, err error) *control.Error {
+	if errors.Is(err, segment.ErrNoSpace) {
+		return refusal(control.CodeNoSpace, "free shared memory, or give the bus directory's file system more", "cannot %s: %v", what, err)
 	}
-	c.opt.Log.Error("cannot create a segment", "file", f.name, "error", err)
-	return refusal(control.CodeInternal, "see the directory's log", "cannot create a segment: %v", err)
+	c.opt.Log.Error("cannot "+what, "error", err)
+	return refusal(control.CodeInternal, "see the directory's log", "cannot %s: %v", what, err)
 }
 
 func (c *core) removeFile(f ref) {

@@ -68,10 +68,10 @@ func (c *core) openPub(s *session, m *control.Message) *control.Error {
 		topic: t, owner: s, policy: cfg.Policy, joins: make(map[*subscriber]*join), bytes: g.FileBytes(),
 	}
 	l.file = laneRef(&l.head)
-	if err := c.createFile(l.file); err != nil {
+	if err := c.files.create(l.file); err != nil {
 		c.numbers[l.head.Lane] = false
 		c.sweep(t)
-		return err
+		return c.failed("create a segment", err)
 	}
 	c.enter(l)
 	s.lanes[l] = struct{}{}

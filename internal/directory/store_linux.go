@@ -168,6 +168,9 @@ func (s *store) save(st busState) error {
 	tmp := filepath.Join(s.path, stateName+".tmp")
 	if err := os.WriteFile(tmp, []byte(checksum(body)+" "+body), 0o600); err != nil {
 		_ = os.Remove(tmp)
+		if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+			err = fmt.Errorf("%w (%w)", segment.ErrNoSpace, err)
+		}
 		return err
 	}
 	return os.Rename(tmp, filepath.Join(s.path, stateName))

@@ -61,11 +61,11 @@ func (c *core) openSub(s *session, m *control.Message) *control.Error {
 			return err
 		}
 	}
-	if err := c.createFile(u.file); err != nil {
+	if err := c.files.create(u.file); err != nil {
 		if t != nil {
 			c.sweep(t)
 		}
-		return err
+		return c.failed("create a segment", err)
 	}
 	c.enterSub(u)
 	s.subs[u] = struct{}{}

@@ -180,8 +180,7 @@ func (c *core) saveTopics() *control.Error {
 		}
 	}
 	if err := c.files.save(c.bus); err != nil {
-		c.opt.Log.Error("cannot write the bus state", "error", err)
-		return refusal(control.CodeInternal, "see the directory's log", "cannot write the bus state: %v", err)
+		return c.failed("write the bus state", err)
 	}
 	return nil
 }
