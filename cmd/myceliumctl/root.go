@@ -129,9 +129,10 @@ or quota; 130 and 143 interrupted by SIGINT and SIGTERM.`,
 			root.AddCommand(c)
 		}
 	}
-	add("bus")
+	add("bus", newRegistryCommand(a), newTopicCommand(a))
+	add("bus", topicCommands(a, "")...)
 	add("data")
-	add("other")
+	add("other", newConfigCommand(a), newVersionCommand(a))
 	root.SetCompletionCommandGroupID("other")
 	root.SetHelpCommandGroupID("other")
 	root.InitDefaultCompletionCmd()

@@ -1,0 +1,190 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/torq/mycelium/internal/config"
+	"github.com/torq/mycelium/internal/control"
+	"github.com/torq/mycelium/internal/layout"
+)
+
+// createPlan is what create --dry-run says.
+type createPlan struct {
+	Topic            string `json:"topic"`
+	RingBytes        uint64 `json:"ring_bytes"`
+	MaxMessageBytes  uint64 `json:"max_message_bytes"`
+	StepBytes        uint64 `json:"step_bytes"`
+	Policy           string `json:"policy"`
+	SegmentBytes     uint64 `json:"segment_bytes"`    // of shared memory for each publisher
+	Messages64Bytes  uint64 `json:"messages_of_64"`   // that a ring holds
+	MessagesMaxBytes uint64 `json:"messages_of_max"`  // likewise
+	BusBytes         uint64 `json:"bus_bytes"`        // in use now
+	BusLimitBytes    uint64 `json:"bus_limit_bytes"`  // 0 = none
+	BusFits          bool   `json:"bus_fits"`         // one more publisher has room below the limit
+	RegistryUp       bool   `json:"registry_running"` // else nothing is known of the bus
+}
+
+func newCreateCommand(a *app, path string) *cobra.Command {
+	var ring, message, policy string
+	var dry bool
+	c := &cobra.Command{
+		Use:   "create TOPIC",
+		Short: "Create a topic ahead of its publishers",
+		Long: `Create a topic that stays until it is deleted, with its own ring size, longest
+message and policy; what is not given is as the registry's configuration says.
+Nothing is allocated yet: each publisher gets a ring of its own when it attaches.
+Topics without settings of their own need not be created.
+
+--policy says what a publisher does about a lossless subscriber that is stuck
+while the ring is full: block[:DURATION], evict[:DURATION] or fail.`,
+		Example: "  myceliumctl " + path + "create market.kraken.BTC-USD --ring 4MiB --max-message 1KiB --policy evict:500ms\n" +
+			"  myceliumctl " + path + "create market.kraken.BTC-USD --ring 64MiB --dry-run",
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := checkTopic(args[0]); err != nil {
+				return err
+			}
+			spec, err := topicSpec(ring, message, policy)
+			if err != nil {
+				return err
+			}
+			if dry {
+				return a.planCreate(cmd, args[0], spec)
+			}
+			client, err := a.dial(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer client.Close()
+			r, err := client.Request(cmd.Context(), &control.Message{Op: control.OpCreate, Topic: args[0], TopicSpec: spec})
+			if err != nil {
+				return err
+			}
+			t := topicStatus{Topic: args[0]}
+			if len(r.Topics) == 1 {
+				t = statusOf(&r.Topics[0])
+			} else if t, err = inspectTopic(cmd.Context(), client, args[0]); err != nil {
+				return err
+			}
+			return a.print(cmd, "topic", t, func(w io.Writer) {
+				fmt.Fprintf(w, "created %s: ring %s, max message %s, policy %s\n", t.Topic, config.FormatSize(t.RingBytes), config.FormatSize(uint64(t.MaxMessageBytes)), t.Policy)
+			})
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&ring, "ring", "", "`size` of each publisher's ring, a power of two from 64KiB to 1GiB")
+	f.StringVar(&message, "max-message", "", "longest message, a `size` of at most an eighth of the ring")
+	f.StringVar(&policy, "policy", "", "`what` to do about a stuck lossless subscriber: block[:DURATION], evict[:DURATION], fail")
+	f.BoolVar(&dry, "dry-run", false, "print the arithmetic and create nothing")
+	return c
+}
+
+// topicSpec reads the flags of create.
+func topicSpec(ring, message, policy string) (*control.TopicSpec, error) {
+	spec := &control.TopicSpec{}
+	var g config.Geometry
+	for _, f := range []struct {
+		name, text string
+		v          *uint64
+	}{{"ring", ring, &g.RingBytes}, {"max-message", message, &g.MaxMessageBytes}} {
+		if f.text == "" {
+			continue
+		}
+		v, err := config.ParseSize(f.text)
+		if err != nil {
+			return nil, usagef("--%s: %w", f.name, err)
+		}
+		if v == 0 {
+			return nil, usagef("--%s: %q: must be above 0", f.name, f.text)
+		}
+		*f.v = v
+	}
+	if err := g.Validate(); err != nil {
+		return nil, &usageError{err}
+	}
+	spec.Ring, spec.MaxMsg = g.RingBytes, uint32(g.MaxMessageBytes)
+	if policy != "" {
+		p, err := config.ParsePolicy(policy)
+		if err != nil {
+			return nil, usagef("--policy: %w", err)
+		}
+		spec.Policy = &control.Policy{Kind: policyKind(p.Kind), Ns: int64(p.WithDefaults().Timeout)}
+	}
+	return spec, nil
+}
+
+func policyKind(k config.PolicyKind) string {
+	return map[config.PolicyKind]string{config.PolicyBlock: "block", config.PolicyEvict: "evict", config.PolicyFail: "fail"}[k]
+}
+
+func policyText(p *control.Policy) string {
+	if p.Ns == 0 {
+		return p.Kind
+	}
+	return p.Kind + ":" + time.Duration(p.Ns).String()
+}
+
+// planCreate prints what create would make of a topic.
+func (a *app) planCreate(cmd *cobra.Command, name string, spec *control.TopicSpec) error {
+	cfg, err := config.Load(config.LoadOptions{KnownEnv: knownEnv})
+	if err != nil {
+		return err
+	}
+	tc, _ := cfg.TopicFor(name)
+	g := tc.Geometry
+	if spec.Ring != 0 || spec.MaxMsg != 0 {
+		g.StepBytes = 0
+	}
+	if spec.Ring != 0 {
+		g.RingBytes = spec.Ring
+	}
+	if spec.MaxMsg != 0 {
+		g.MaxMessageBytes = uint64(spec.MaxMsg)
+	}
+	if err := g.Validate(); err != nil {
+		return &usageError{err}
+	}
+	g = g.WithDefaults()
+	p := createPlan{Topic: name, RingBytes: g.RingBytes, MaxMessageBytes: g.MaxMessageBytes, StepBytes: g.StepBytes, Policy: tc.Policy.String(),
+		SegmentBytes: g.RingBytes + layout.LaneHeaderBytes, Messages64Bytes: g.RingBytes / layout.FrameBytes(64), MessagesMaxBytes: g.RingBytes / layout.FrameBytes(g.MaxMessageBytes)}
+	if spec.Policy != nil {
+		p.Policy = policyText(spec.Policy)
+	}
+	if client, err := a.dial(cmd.Context()); err == nil {
+		defer client.Close()
+		r, err := client.Request(cmd.Context(), &control.Message{Op: control.OpStats})
+		if err != nil {
+			return err
+		}
+		if r.Stats != nil {
+			p.RegistryUp, p.BusBytes, p.BusLimitBytes = true, r.Stats.ShmBytes, r.Stats.ShmLimitBytes
+			p.BusFits = p.BusLimitBytes == 0 || p.BusBytes+p.SegmentBytes <= p.BusLimitBytes
+		}
+	} else if exitCode(err) != exitUnreachable {
+		return err
+	}
+	return a.print(cmd, "topic_plan", p, func(w io.Writer) {
+		fmt.Fprintf(w, "would create %s\n", p.Topic)
+		fmt.Fprintf(w, "ring         %s: %d messages of 64 B (%d B each with header and padding), or %d of %s\n", config.FormatSize(p.RingBytes),
+			p.Messages64Bytes, layout.FrameBytes(64), p.MessagesMaxBytes, config.FormatSize(p.MaxMessageBytes))
+		fmt.Fprintf(w, "max message  %s (limit: an eighth of the ring, %s)\n", config.FormatSize(p.MaxMessageBytes), config.FormatSize(p.RingBytes/8))
+		fmt.Fprintf(w, "policy       %s\n", p.Policy)
+		fmt.Fprintf(w, "segment      %s of shared memory for each publisher: ring %s + header %s\n", config.FormatSize(p.SegmentBytes), config.FormatSize(p.RingBytes), config.FormatSize(layout.LaneHeaderBytes))
+		switch {
+		case !p.RegistryUp:
+			fmt.Fprintln(w, "bus          unknown, no registry answers; values not given are those of the configuration on this host")
+		case p.BusLimitBytes == 0:
+			fmt.Fprintf(w, "bus          %s in use, no limit set\n", humanBytes(float64(p.BusBytes)))
+		default:
+			fits := "one more publisher fits"
+			if !p.BusFits {
+				fits = "NOT ENOUGH for one more publisher: delete topics, or raise registry.max_shm_bytes"
+			}
+			fmt.Fprintf(w, "bus          %s of %s in use: %s\n", humanBytes(float64(p.BusBytes)), humanBytes(float64(p.BusLimitBytes)), fits)
+		}
+	})
+}

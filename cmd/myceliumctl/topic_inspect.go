@@ -1,0 +1,82 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/torq/mycelium/internal/config"
+)
+
+func newInspectCommand(a *app, path string) *cobra.Command {
+	return &cobra.Command{
+		Use:   "inspect TOPIC",
+		Short: "Show a topic's geometry, lanes and subscribers",
+		Long: `Show everything that the registry knows of a topic: its geometry and policy,
+every lane (one for each publisher, also of those that ended and are kept) and
+every subscriber with how far it is behind and what it missed. The counters of a
+subscriber are over all topics that it follows. -o json tells all counters.`,
+		Example:           "  myceliumctl " + path + "inspect market.kraken.BTC-USD\n  myceliumctl " + path + "inspect market.kraken.BTC-USD -o json",
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: a.completeTopic,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := checkTopic(args[0]); err != nil {
+				return err
+			}
+			client, err := a.dial(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer client.Close()
+			t, err := inspectTopic(cmd.Context(), client, args[0])
+			if err != nil {
+				return err
+			}
+			if t.LaneList == nil {
+				t.LaneList = []laneStatus{}
+			}
+			if t.SubscriberList == nil {
+				t.SubscriberList = []subscriberStatus{}
+			}
+			return a.print(cmd, "topic", t, func(w io.Writer) { a.writeTopic(w, &t) })
+		},
+	}
+}
+
+func (a *app) writeTopic(w io.Writer, t *topicStatus) {
+	fmt.Fprintln(w, a.title(t.Topic))
+	fmt.Fprintf(w, "ring %s, max message %s, credit step %s, policy %s\n", config.FormatSize(t.RingBytes), config.FormatSize(uint64(t.MaxMessageBytes)), config.FormatSize(t.StepBytes), t.Policy)
+	fmt.Fprintf(w, "%d messages, %s\n", t.Messages, humanBytes(float64(t.Bytes)))
+
+	fmt.Fprintf(w, "\n%d %s\n", t.Lanes, plural(t.Lanes, "lane", "lanes"))
+	if len(t.LaneList) > 0 {
+		lanes := newTable("SOURCE", "STATE", ">SEQ", ">MESSAGES", ">BYTES", ">STALLED", ">EVICTED", ">BEAT", ">UID", ">PID", ">LANE", "EPOCH")
+		for _, l := range t.LaneList {
+			lanes.row(safe(l.Source), l.State, l.NextSeq, l.Metrics["frames"], humanBytes(float64(l.Metrics["bytes"])), humanDuration(time.Duration(l.Metrics["backpressure_ns"])),
+				l.Metrics["evictions"], beatText(l.BeatAgeNs), l.UID, l.PID, l.Number, l.Epoch)
+		}
+		lanes.write(w, "  ", a.title)
+	}
+	fmt.Fprintf(w, "\n%d %s\n", t.Subscribers, plural(t.Subscribers, "subscriber", "subscribers"))
+	if len(t.SubscriberList) > 0 {
+		subs := newTable("NAME", "PATTERN", "MODE", ">LAG", ">LAG BYTES", ">GAPS", ">MISSED", ">EVICTIONS", "STATE", ">BEAT", ">UID", ">LANES")
+		for _, s := range t.SubscriberList {
+			state := "awake"
+			if s.Sleeping {
+				state = "parked"
+			}
+			subs.row(safe(s.Name), s.Pattern, s.Mode, humanCount(float64(s.LagFrames)), humanBytes(float64(s.LagBytes)), s.Gaps, s.Missed, s.Evictions, state, beatText(s.BeatAgeNs), s.UID, len(s.Lanes))
+		}
+		subs.write(w, "  ", a.title)
+	}
+}
+
+// beatText is how long ago a process said that it lives.
+func beatText(ns int64) string {
+	if ns < 0 {
+		return "-"
+	}
+	return humanDuration(time.Duration(ns))
+}
