@@ -11,7 +11,7 @@ import (
 type Result struct {
 	States int
 	Steps  int             // edges between different states
-	Taken  map[string]bool // names of the steps that led to a new state
+	Taken  map[string]bool // names of the steps that changed the state
 	Broken violation       // fine if there is none
 	Trace  []string        // shortest way to the violation
 }
@@ -101,11 +101,8 @@ func (x *explorer) add(who thread, what string) {
 		x.last = fmt.Sprintf("%-8s %s => %v", who, what, x.broken)
 		return
 	}
-	known := len(x.prints)
 	if n := x.visit(); n != x.now {
 		x.edges = append(x.edges, n)
-	}
-	if len(x.prints) > known {
 		x.taken[what] = true
 	}
 }

@@ -29,6 +29,7 @@ const (
 	// Refill, Join, Evict
 	NoJoinI           // a consumer whose slot is not stored yet does not count
 	TailHintAhead     // tail_hint names the end of what is about to be written
+	TailHintPastEnd   // closing moves tail_hint behind the END frame
 	TailHintForeign   // tail_hint is stored by another goroutine
 	TailHintBeforeSeq // tail_hint is stored before tail_seq_hint
 	JoinPlainStore    // Join stores the list without a fence
@@ -78,6 +79,7 @@ func (m Mutant) String() string {
 		CursorBeforeHandler:   "cursor before the handler returned",
 		NoJoinI:               "no join_i",
 		TailHintAhead:         "tail_hint ahead",
+		TailHintPastEnd:       "tail_hint behind END",
 		TailHintForeign:       "tail_hint from another goroutine",
 		TailHintBeforeSeq:     "tail_hint before tail_seq_hint",
 		JoinPlainStore:        "join by plain store",

@@ -367,7 +367,10 @@ func (m *model) nothingThere(n *State, r int) {
 		m.publishCursor(n, r, f.protected())
 		rd.pc = rNotice
 	case g.final && f.p == g.finalPos:
-		if f.want != g.finalSeq && !f.resync && !rd.redone {
+		switch {
+		case rd.redone && g.finalSeq > rd.handed:
+			n.Broken = skippedUnhandled
+		case f.want != g.finalSeq && !f.resync && !rd.redone:
 			n.Broken = wrongMissed
 		}
 		f.want = g.finalSeq

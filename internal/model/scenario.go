@@ -6,6 +6,7 @@ type Mode uint8
 const (
 	Lossless Mode = iota + 1
 	Lossy
+	Stopped // in the writer's list, never runs (SIGSTOP)
 	Hostile // joins like a lossless consumer, then stores a cursor that no honest one would
 )
 
@@ -61,7 +62,6 @@ type Scenario struct {
 	CrashRead  bool // consumer 0 may crash at any step
 	Durable    bool // and then restarts at its cursor; otherwise the lock probe frees the writer
 	CrashWrite bool // writer 0 (with its control goroutine) may crash at any step
-	Large      bool // too big for the default run
 }
 
 // nextLap is the disguise that fools a reader of the coming lap, lastLap one that fools a reader left behind.
@@ -146,8 +146,11 @@ func (m *model) initial() State {
 				rd.pc = rJoined
 			}
 		}
-		if c.Mode == Lossy {
+		switch c.Mode {
+		case Lossy:
 			rd.pc = rHeader
+		case Stopped:
+			rd.pc = rDone
 		}
 		rd.handed, rd.sp = firstSeq, rd.lanes[0].p
 	}
@@ -220,7 +223,7 @@ func (m *model) done(s *State) (bool, violation) {
 		default:
 			return false, fine
 		}
-		if m.Consumers[r].Mode == Hostile {
+		if mode := m.Consumers[r].Mode; mode == Hostile || mode == Stopped {
 			continue
 		}
 		for l := range m.Lanes {

@@ -1,8 +1,8 @@
 package model
 
 // State is one state of the whole system: memory, store buffers, the local variables of every thread, and
-// the ghosts that assertions compare with. It has no pointers, so it hashes as plain
-// bytes; locals that are out of scope are zeroed so that equal situations are equal states.
+// the ghosts that assertions compare with. It has no pointers, so it can be hashed; locals that are out of
+// scope are zeroed, so that equal situations are equal states.
 type State struct {
 	Buf     [bufWords]pending
 	Mem     [memWords]word
@@ -29,8 +29,7 @@ type writer struct {
 	left      uint8 // publications to go
 	op        uint8 // current publication: index into Scenario.Ops, or opClose
 	i         uint8 // consumer that Refill looks at, or is evicting
-	why       evictReason
-	need      Pos // argument of Refill
+	need      Pos   // argument of Refill
 }
 
 type writerPC uint8

@@ -234,6 +234,9 @@ func (m *model) write(n *State, l int) {
 	if m.mut == TailHintForeign {
 		n.store(t, m.aOwnPos(l), word(w.p)|word(w.seq)<<8)
 	}
+	if m.mut == TailHintPastEnd && w.op == opClose {
+		n.store(t, m.aTail(l), word(w.p))
+	}
 	if m.Park {
 		w.pc = wWakeFlag
 		return
@@ -315,10 +318,10 @@ func (m *model) decide(n *State, l int) {
 
 // limit is min v_i + cap, or p + cap if there is no lossless consumer.
 func (m *model) limit(w *writer) Pos {
-	lim, any := w.p+m.Cap, false
+	lim, found := w.p+m.Cap, false
 	for r := range m.Consumers {
-		if w.snap[r] != 0 && (!any || diff(w.v[r]+m.Cap, lim) < 0) {
-			lim, any = w.v[r]+m.Cap, true
+		if w.snap[r] != 0 && (!found || diff(w.v[r]+m.Cap, lim) < 0) {
+			lim, found = w.v[r]+m.Cap, true
 		}
 	}
 	return lim
@@ -352,9 +355,17 @@ func (m *model) grant(n *State, l int) {
 	}
 	m.hint(n, l, tail, tailSeq)
 	m.write(n, l)
+	if m.mut == NoticeLate {
+		m.lateNotices(n, l)
+	}
+}
+
+// lateNotices (mutant only) stores the notices of consumers that have left the list.
+func (m *model) lateNotices(n *State, l int) {
+	t, w := thread(l), &n.Writer[l]
 	for r := range m.Consumers {
 		gone := word(w.lastOf[r])
-		if m.mut == NoticeLate && gone != 0 && n.load(t, m.aNotice(l, r)) != gone && word(entryTicket(n.Mem[aSet(l, r)])) != gone {
+		if gone != 0 && n.load(t, m.aNotice(l, r)) != gone && word(entryTicket(n.Mem[aSet(l, r)])) != gone {
 			n.store(t, m.aNotice(l, r), gone)
 		}
 	}
@@ -385,7 +396,7 @@ func (m *model) hint(n *State, l int, tail Pos, seq uint8) {
 		n.store(t, m.aTailSeq(l), word(seq))
 	default:
 		n.store(t, m.aTailSeq(l), word(seq))
-		n.store(t, m.aTail(l), word(tail))
+		n.store(t, m.aTail(l), word(tail)) // SYNC tail_hint: release
 	}
 }
 
@@ -422,13 +433,13 @@ func (m *model) backpressure(s *State, l int) {
 // startEvict stores the notice; the removal follows.
 func (m *model) startEvict(n *State, l, r int, why evictReason) {
 	w := &n.Writer[l]
-	if why == evictHostile && m.Consumers[r].Mode != Hostile {
+	if why == evictHostile && m.Consumers[r].Mode == Lossless {
 		n.Broken = evictedHonest
 	}
 	if why != dropDead && m.mut != NoticeLate {
 		n.store(thread(l), m.aNotice(l, r), word(entryTicket(w.snap[r]))) // SYNC notice: release
 	}
-	w.pc, w.i, w.why = wEvict, uint8(r), why
+	w.pc, w.i = wEvict, uint8(r)
 	w.v = [maxRead]Pos{}
 }
 
@@ -447,7 +458,7 @@ func (m *model) finishEvict(n *State, l int) {
 	default:
 		n.casRemove(t, l, r, old)
 	}
-	w.pc, w.i, w.why = wLoadSet, 0, 0
+	w.pc, w.i = wLoadSet, 0
 	w.snap = [maxRead]word{}
 }
 
