@@ -103,7 +103,7 @@ type stall struct {
 func (p *Publisher) refill(need uint64, wait bool) error {
 	var st stall
 	for {
-		set := p.set.Load()
+		set := p.set.Load() // SYNC join/refill
 		lim := p.pos + p.hdr.Ring
 		var slowest *member
 		for _, m := range set.lossless {
@@ -271,7 +271,7 @@ func (p *Publisher) join(pr *peer, lossless, park bool) (*member, error) {
 		p.notices[m.notice] = m.ticket
 	}
 	for {
-		j := atomic.LoadUint64(word64(p.mem, layout.OffTailPos))
+		j := atomic.LoadUint64(word64(p.mem, layout.OffTailPos)) // SYNC tail/join
 		m.join, m.last = j, j
 		p.swapSet(func(s *memberSet) *memberSet { return s.with(m) }) // SYNC join/refill
 		if failpoint.Enabled {

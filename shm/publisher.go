@@ -487,7 +487,7 @@ func (p *Publisher) Flush() {
 }
 
 func (p *Publisher) storeTail() {
-	p.tail.Store([]uint64{p.pos, p.seq}) // SYNC tail/join
+	p.tail.Store([]uint64{p.pos, p.seq}) // SYNC tail/join, tail/bulk
 	p.counts[layout.MetricFrames] = p.seq - p.hdr.FirstSeq
 	p.counts[layout.MetricBytesPublished] = p.bytes
 	p.metrics.Store(p.counts[:])

@@ -128,9 +128,11 @@ func prefix(f *os.File) ([]byte, int64, error) {
 		return nil, 0, err
 	}
 	b := make([]byte, layout.PrefixBytes)
-	if n, err := f.ReadAt(b, 0); err != nil && !errors.Is(err, io.EOF) {
+	n, err := f.ReadAt(b, 0) // SYNC ready/attach: the checksum catches a page in the making
+	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, 0, err
-	} else if n < len(b) {
+	}
+	if n < len(b) {
 		return nil, 0, fmt.Errorf("%s: %w: %d bytes", f.Name(), layout.ErrTruncated, n)
 	}
 	return b, size, nil
