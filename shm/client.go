@@ -178,11 +178,12 @@ func (c *Client) setLink(l *link) {
 
 // serve is the control goroutine: it reads answers and events, and reconnects
 // for as long as the client lives.
-func (c *Client) serve(l *link) {
+func (c *Client) serve(first *link) {
 	defer c.done.Done()
 	// Admitting a lane reads shared memory that its owner could truncate.
 	debug.SetPanicOnFault(true)
-	for {
+	for next := first; ; {
+		l := next // what is started below keeps this one
 		stop := context.AfterFunc(c.ctx, func() { _ = l.conn.Close() })
 		c.done.Add(1)
 		go func() {
@@ -193,16 +194,17 @@ func (c *Client) serve(l *link) {
 		stop()
 		l.fail()
 		c.setLink(nil)
-		l = c.redial()
-		if l == nil {
+		again := c.redial()
+		if again == nil {
 			return
 		}
-		c.setLink(l)
+		c.setLink(again)
 		c.done.Add(1)
 		go func() {
 			defer c.done.Done()
-			c.resume(l)
+			c.resume(again)
 		}()
+		next = again
 	}
 }
 
