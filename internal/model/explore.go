@@ -202,7 +202,11 @@ func (x *explorer) trace(s State, path []uint32) (steps []string) {
 		x.m.step = func(who thread, what string) {
 			if !found && maphash.Comparable(x.seed, x.m.next) == x.prints[n] {
 				found, s = true, x.m.next
-				line := fmt.Sprintf("%-8s %-45s %s", who, what, x.m.changes(&from, &s))
+				detail := x.m.changes(&from, &s)
+				if p := from.Buf[bufStart[who]]; what == "flush" {
+					detail = p.addr().String() + "=" + wordString(p.addr(), p.val())
+				}
+				line := fmt.Sprintf("%-8s %-45s %s", who, what, detail)
 				steps = append(steps, strings.TrimRight(line, " "))
 			}
 		}
