@@ -277,7 +277,7 @@ func TestTimeouts(t *testing.T) {
 		}
 		b.f.all[l.file].held = false
 		b.look(l) // nothing was published: no grace
-		if all := sent(r); len(all) != 1 || all[0].Final == nil {
+		if all := sent(r); len(all) != 2 || all[1].Op != control.OpLane || all[1].Final == nil { // after the final of the one before
 			t.Errorf("the lane that ended before it was joined: %+v", all)
 		}
 		b.handle(r, &control.Message{Op: control.OpDrained, Lane: l.head.Epoch, Sub: u.head.Epoch})
