@@ -5,6 +5,7 @@
 // numbers in parentheses are that document's sections and steps.
 //
 //	reader [--from oldest|latest] [--count N] [--hex] [--delay-us N] FILE
+//	reader ... --fd N        the lane file is open as descriptor N
 //	reader --check FILE      check page 0 and stop; "-" = a file name per line of stdin
 //
 // Lines on stdout:
@@ -143,12 +144,13 @@ static const char *check_header(lane *l, const unsigned char *b, uint64_t file_b
 	return NULL;
 }
 
-// lane_open checks and maps a lane file, or says why not.
-static const char *lane_open(lane *l, const char *path) {
+// lane_open checks and maps a lane file, or says why not. A descriptor that is
+// not negative is used instead of the path.
+static const char *lane_open(lane *l, const char *path, int fd) {
 	struct stat st;
 	unsigned char head[PREFIX];
 	memset(l, 0, sizeof *l);
-	l->fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+	l->fd = fd >= 0 ? fd : open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
 	if (l->fd < 0 || fstat(l->fd, &st) != 0)
 		return strerror(errno);
 	if (!S_ISREG(st.st_mode) || st.st_nlink > 1)
@@ -408,7 +410,7 @@ static int read_lane(lane *l, uint64_t count, bool hex, long delay_us) {
 // check prints what lane_open says of a file.
 static bool check(const char *path) {
 	lane l;
-	const char *why = lane_open(&l, path);
+	const char *why = lane_open(&l, path, -1);
 	if (why)
 		printf("refused: %s\n", why);
 	else
@@ -428,7 +430,7 @@ static int check_all(void) {
 }
 
 static int usage(const char *wrong) {
-	fprintf(stderr, "reader: %s\nusage: reader [--from oldest|latest] [--count N] [--hex] [--delay-us N] FILE\n       reader --check FILE|-\n", wrong);
+	fprintf(stderr, "reader: %s\nusage: reader [--from oldest|latest] [--count N] [--hex] [--delay-us N] FILE|--fd N\n       reader --check FILE|-\n", wrong);
 	return 2;
 }
 
@@ -436,6 +438,7 @@ int main(int argc, char **argv) {
 	const char *from = "oldest", *path = NULL;
 	uint64_t count = UINT64_MAX;
 	long delay_us = 0;
+	int fd = -1;
 	bool hex = false, only_check = false;
 	for (int i = 1; i < argc; i++) {
 		const char *a = argv[i];
@@ -449,13 +452,15 @@ int main(int argc, char **argv) {
 			count = strtoull(argv[++i], NULL, 10);
 		else if (strcmp(a, "--delay-us") == 0 && i + 1 < argc)
 			delay_us = strtol(argv[++i], NULL, 10);
+		else if (strcmp(a, "--fd") == 0 && i + 1 < argc)
+			fd = atoi(argv[++i]);
 		else if (path || (a[0] == '-' && a[1] != 0))
 			return usage(a);
 		else
 			path = a;
 	}
-	if (!path)
-		return usage("no lane file");
+	if (!path == (fd < 0))
+		return usage("name one lane file");
 	bool oldest = strcmp(from, "oldest") == 0;
 	if (!oldest && strcmp(from, "latest") != 0)
 		return usage("--from takes oldest or latest");
@@ -463,9 +468,9 @@ int main(int argc, char **argv) {
 		return strcmp(path, "-") == 0 ? check_all() : !check(path);
 
 	lane l;
-	const char *why = lane_open(&l, path);
+	const char *why = lane_open(&l, path, fd);
 	if (why) {
-		fprintf(stderr, "reader: %s: %s\n", path, why);
+		fprintf(stderr, "reader: %s: %s\n", path ? path : "descriptor", why);
 		return 1;
 	}
 	signal(SIGBUS, on_sigbus);
