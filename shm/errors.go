@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/torq/mycelium/internal/layout"
+	"github.com/torq/mycelium/internal/segment"
 )
 
 // Sentinels. Errors returned by this package wrap one of them; use errors.Is.
@@ -44,7 +45,7 @@ var (
 	// ErrQuota: a limit of the bus or of the user is reached.
 	ErrQuota = errors.New("quota exceeded")
 	// ErrNoSpace: the shared-memory file system is full.
-	ErrNoSpace = errors.New("out of shared memory")
+	ErrNoSpace = segment.ErrNoSpace
 	// ErrVersion: a segment or the registry speaks another version.
 	ErrVersion = layout.ErrVersion
 )
