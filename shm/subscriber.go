@@ -638,9 +638,10 @@ func (s *Subscriber) readStats() Stats {
 		Parks: w[layout.SubParks], Faults: w[layout.SubFaults], Lanes: w[layout.SubLanes]}
 }
 
-// TopicName and SourceName are the names behind a frame's ids, "" if unknown.
+// TopicName is the name behind a frame's topic id, "" if unknown.
 func (s *Subscriber) TopicName(id TopicID) string { return s.name(id) }
 
+// SourceName is the name behind a frame's source id, "" if unknown.
 func (s *Subscriber) SourceName(id SourceID) string { return s.name(id) }
 
 func (s *Subscriber) name(id any) string {
