@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# fuzz.sh TIME runs every fuzz target of the module for TIME, two at a time. An input
+# that fails is kept under testdata/fuzz of its package: commit it with the fix.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+time=$1
+logs=$(mktemp -d)
+trap 'rm -rf "$logs"' EXIT
+
+targets=()
+for package in $(grep -rl --include='*_test.go' '^func Fuzz' . | xargs -r dirname | sort -u); do
+	for name in $(go test -list '^Fuzz' "$package" | grep '^Fuzz'); do
+		targets+=("$package $name")
+	done
+done
+((${#targets[@]})) || { echo "no fuzz target found" >&2; exit 1; }
+
+run() { # package name
+	local log=$logs/$2.${1//\//.}
+	if go test -run '^$' -fuzz "^$2\$" -fuzztime="$time" -fuzzminimizetime=20x -parallel=2 "$1" >"$log" 2>&1; then
+		printf 'ok   %-22s %-28s %s\n' "$1" "$2" "$(grep -o 'execs: [0-9]*' "$log" | tail -1)"
+	else
+		printf 'FAIL %s %s\n' "$1" "$2"
+		cat "$log"
+		printf 'run it alone: go test -run ^$ -fuzz ^%s$ -fuzztime=%s %s\n' "$2" "$time" "$1"
+		return 1
+	fi
+}
+
+running=0 failed=0
+for target in "${targets[@]}"; do
+	if ((running == 2)); then
+		wait -n || failed=1
+		running=$((running - 1))
+	fi
+	run $target &
+	running=$((running + 1))
+done
+while ((running)); do
+	wait -n || failed=1
+	running=$((running - 1))
+done
+exit $failed
