@@ -38,6 +38,8 @@ type ClientOptions struct {
 const (
 	requestTimeout = 5 * time.Second // where the context has no deadline
 	beatEvery      = time.Second
+	busyMin        = 5 * time.Millisecond // a source that is busy is asked for again, for 315 ms in all
+	busyMax        = 160 * time.Millisecond
 	redialMin      = 10 * time.Millisecond
 	redialMax      = time.Second
 )
@@ -530,8 +532,20 @@ func (c *Client) Publisher(ctx context.Context, name string, opts *PublisherOpti
 	if o.Source == "" {
 		o.Source = fmt.Sprintf("%s-%d", c.hello.Program, os.Getpid())
 	}
-	m, f, err := c.request(ctx, nil, &control.Message{Op: control.OpOpenPub, OpenPub: &control.OpenPub{
-		Topic: name, Source: o.Source, Ring: o.RingBytes, MaxMsg: o.MaxMessageBytes, Timestamp: layout.Timestamp(o.Timestamps)}})
+	var m *control.Message
+	var f *os.File
+	var err error
+	for wait := busyMin; ; wait *= 2 {
+		m, f, err = c.request(ctx, nil, &control.Message{Op: control.OpOpenPub, OpenPub: &control.OpenPub{
+			Topic: name, Source: o.Source, Ring: o.RingBytes, MaxMsg: o.MaxMessageBytes, Timestamp: layout.Timestamp(o.Timestamps)}})
+		if !errors.Is(err, ErrSourceBusy) || wait > busyMax {
+			break
+		}
+		select { // the predecessor may be dying at this moment: the kernel frees its lock a few ms later
+		case <-ctx.Done():
+		case <-time.After(wait):
+		}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("publish on %s: %w", name, err)
 	}
