@@ -14,23 +14,29 @@ import (
 	"github.com/torq/mycelium/shm"
 )
 
-// fillUntilBlocked publishes until the ring is full, and returns the next index.
-func fillUntilBlocked(t *testing.T, p *shm.Publisher, index uint64) uint64 {
+// fillUntilBlocked publishes until there is no room although the live subscriber
+// has read everything, and returns the next index.
+func fillUntilBlocked(ctx context.Context, t *testing.T, p *shm.Publisher, index uint64, seen *atomic.Uint64) uint64 {
 	t.Helper()
 	b := make([]byte, 4096)
 	for {
 		n := sizeOf(index)
 		fill(b[:n], 1, index)
+		caughtUp := seen.Load() == index
 		c, err := p.Claim(1, n)
-		if errors.Is(err, shm.ErrBackpressure) {
-			return index
-		}
-		if err != nil {
+		switch {
+		case err == nil:
+			copy(c.Bytes(), b)
+			c.Commit()
+			index++
+		case !errors.Is(err, shm.ErrBackpressure):
 			t.Fatal(err)
+		case caughtUp:
+			return index
+		default:
+			await(ctx, t, func() bool { return seen.Load() == index })
+			time.Sleep(2 * time.Millisecond) // its cursor follows at its next empty poll
 		}
-		copy(c.Bytes(), b)
-		c.Commit()
-		index++
 	}
 }
 
@@ -90,7 +96,7 @@ func TestKilledLosslessSubscriberHoldsThePublisherForEver(t *testing.T) {
 		if got := victim.Line(); got != "attached" {
 			t.Fatalf("reader said %q", got)
 		}
-		index = fillUntilBlocked(t, p, index)
+		index = fillUntilBlocked(ctx, t, p, index, seen)
 		b.proc.Stop() // no registry from here on
 		victim.Kill()
 		start := time.Now()
@@ -157,7 +163,7 @@ func TestStoppedSubscriberUnderEachPolicy(t *testing.T) {
 				}
 				index++
 				victim.Stop()
-				index = fillUntilBlocked(t, p, index)
+				index = fillUntilBlocked(ctx, t, p, index, seen)
 				switch policy {
 				case "evict":
 					// The publisher waits for its policy's time and goes on.
