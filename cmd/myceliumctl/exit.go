@@ -136,6 +136,7 @@ func explain(err error) (text, hint string) {
 	}
 	switch exitCode(err) {
 	case exitUnreachable:
+		text, _, _ = strings.Cut(text, " (is the registry running?")
 		hint = "start a registry with: myceliumctl registry serve, or name its socket with --registry"
 	case exitPermission:
 		hint = "ask the owner of the bus for access, or run as that user"

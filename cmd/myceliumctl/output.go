@@ -71,9 +71,14 @@ func (a *app) print(cmd *cobra.Command, thing string, v any, human func(w io.Wri
 
 // note writes a line for people on stderr, unless they want quiet.
 func (a *app) note(cmd *cobra.Command, format string, args ...any) {
-	if !a.quiet {
-		fmt.Fprintf(cmd.ErrOrStderr(), format+"\n", args...)
+	if a.quiet {
+		return
 	}
+	line := fmt.Sprintf(format, args...) + "\n"
+	if a.live.Load() {
+		line = clearLine + line
+	}
+	_, _ = io.WriteString(cmd.ErrOrStderr(), line)
 }
 
 // Colours, as the parameter of SGR.

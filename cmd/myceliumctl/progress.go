@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -13,9 +14,11 @@ const (
 	progressEvery = 200 * time.Millisecond
 )
 
+const clearLine = "\r\x1b[K"
+
 // progress shows, on a terminal only, one line on stderr that is rewritten until
-// stop is called, which clears it. text is called from another goroutine; "" shows
-// nothing.
+// stop is called, once or more, which clears it. text is called from another
+// goroutine; "" shows nothing.
 func (a *app) progress(cmd *cobra.Command, text func() string) (stop func()) {
 	if a.quiet || !a.stderrTTY || os.Getenv("TERM") == "dumb" {
 		return func() {}
@@ -26,9 +29,10 @@ func (a *app) progress(cmd *cobra.Command, text func() string) (stop func()) {
 		shown := false
 		show := func(s string) {
 			if s != "" || shown {
-				fmt.Fprint(cmd.ErrOrStderr(), "\r\x1b[K"+s)
+				fmt.Fprint(cmd.ErrOrStderr(), clearLine+s)
 			}
 			shown = s != ""
+			a.live.Store(shown)
 		}
 		defer show("")
 		for wait := time.After(progressAfter); ; wait = time.After(progressEvery) {
@@ -40,8 +44,8 @@ func (a *app) progress(cmd *cobra.Command, text func() string) (stop func()) {
 			}
 		}
 	}()
-	return func() {
+	return sync.OnceFunc(func() {
 		close(quit)
 		<-done
-	}
+	})
 }

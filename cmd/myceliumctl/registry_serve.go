@@ -1,8 +1,6 @@
 package main
 
 import (
-	"os"
-
 	"github.com/spf13/cobra"
 
 	"github.com/torq/mycelium/internal/config"
@@ -45,8 +43,7 @@ reports its state. Unknown MYCELIUM_ variables are errors here.`,
 			flag("shm-dir", "registry.shm_dir", shmDir)
 			flag("log-level", "registry.log_level", a.logLevel)
 			return registry.Serve(cmd.Context(), registry.Options{
-				Load:  func() (*config.Config, error) { return config.Load(o) },
-				Ready: func() { a.note(cmd, "ready, process %d", os.Getpid()) },
+				Load: func() (*config.Config, error) { return config.Load(o) },
 			})
 		},
 	}

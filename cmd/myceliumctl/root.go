@@ -4,10 +4,12 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/signal"
 	"strings"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -32,6 +34,8 @@ type app struct {
 	running bool // a command has begun: what fails from here on is not a matter of usage
 
 	stdinTTY, stdoutTTY, stderrTTY bool
+
+	live atomic.Bool // a line of progress stands on stderr
 }
 
 // run is the whole program. It returns the exit code.
@@ -53,11 +57,8 @@ func run(args []string, in, out, errOut *os.File) int {
 		stdout:   &stdout{w: out},
 		stdinTTY: term.IsTerminal(int(in.Fd())), stdoutTTY: term.IsTerminal(int(out.Fd())), stderrTTY: term.IsTerminal(int(errOut.Fd())),
 	}
-	root := newRoot(a)
+	root := newRoot(a, in, errOut)
 	root.SetArgs(args)
-	root.SetIn(in)
-	root.SetOut(a.stdout)
-	root.SetErr(errOut)
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		err = a.stdout.err // a command may print with functions that hide it
@@ -90,7 +91,7 @@ func (a *app) guessOutput(args []string) {
 	}
 }
 
-func newRoot(a *app) *cobra.Command {
+func newRoot(a *app, in io.Reader, errOut io.Writer) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "myceliumctl",
 		Short: "Run and inspect a Mycelium bus: messages through shared memory",
@@ -110,6 +111,9 @@ or quota; 130 and 143 interrupted by SIGINT and SIGTERM.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
+	root.SetIn(in)
+	root.SetOut(a.stdout) // before the completion commands are made: they keep it
+	root.SetErr(errOut)
 	f := root.PersistentFlags()
 	f.StringVarP(&a.output, "output", "o", cmp.Or(os.Getenv("MYCELIUM_OUTPUT"), "table"), "output `format`: table, wide or json (MYCELIUM_OUTPUT)")
 	f.StringVar(&a.socket, "registry", "", "registry `socket` (MYCELIUM_REGISTRY; default: this user's bus)")
@@ -131,7 +135,7 @@ or quota; 130 and 143 interrupted by SIGINT and SIGTERM.`,
 	}
 	add("bus", newRegistryCommand(a), newTopicCommand(a))
 	add("bus", topicCommands(a, "")...)
-	add("data")
+	add("data", newPubCommand(a), newSubCommand(a), newHzCommand(a), newReplayCommand(a))
 	add("other", newConfigCommand(a), newVersionCommand(a))
 	root.SetCompletionCommandGroupID("other")
 	root.SetHelpCommandGroupID("other")

@@ -14,18 +14,18 @@ import (
 
 // createPlan is what create --dry-run says.
 type createPlan struct {
-	Topic            string `json:"topic"`
-	RingBytes        uint64 `json:"ring_bytes"`
-	MaxMessageBytes  uint64 `json:"max_message_bytes"`
-	StepBytes        uint64 `json:"step_bytes"`
-	Policy           string `json:"policy"`
-	SegmentBytes     uint64 `json:"segment_bytes"`    // of shared memory for each publisher
-	Messages64Bytes  uint64 `json:"messages_of_64"`   // that a ring holds
-	MessagesMaxBytes uint64 `json:"messages_of_max"`  // likewise
-	BusBytes         uint64 `json:"bus_bytes"`        // in use now
-	BusLimitBytes    uint64 `json:"bus_limit_bytes"`  // 0 = none
-	BusFits          bool   `json:"bus_fits"`         // one more publisher has room below the limit
-	RegistryUp       bool   `json:"registry_running"` // else nothing is known of the bus
+	Topic           string `json:"topic"`
+	RingBytes       uint64 `json:"ring_bytes"`
+	MaxMessageBytes uint64 `json:"max_message_bytes"`
+	StepBytes       uint64 `json:"step_bytes"`
+	Policy          string `json:"policy"`
+	SegmentBytes    uint64 `json:"segment_bytes"`    // of shared memory for each publisher
+	MessagesOf64    uint64 `json:"messages_of_64"`   // that a ring holds
+	MessagesOfMax   uint64 `json:"messages_of_max"`  // likewise
+	BusBytes        uint64 `json:"bus_bytes"`        // in use now
+	BusLimitBytes   uint64 `json:"bus_limit_bytes"`  // 0 = none
+	BusFits         bool   `json:"bus_fits"`         // one more publisher has room below the limit
+	RegistryUp      bool   `json:"registry_running"` // else nothing is known of the bus
 }
 
 func newCreateCommand(a *app, path string) *cobra.Command {
@@ -106,6 +106,14 @@ func topicSpec(ring, message, policy string) (*control.TopicSpec, error) {
 	if err := g.Validate(); err != nil {
 		return nil, &usageError{err}
 	}
+	// What is not given gives way to what is, where the default would not fit.
+	full := g.WithDefaults()
+	if g.RingBytes == 0 && g.MaxMessageBytes != 0 && full.RingBytes > config.DefaultRingBytes {
+		g.RingBytes = full.RingBytes
+	}
+	if g.MaxMessageBytes == 0 && g.RingBytes != 0 && full.MaxMessageBytes < config.DefaultMaxMessageBytes {
+		g.MaxMessageBytes = full.MaxMessageBytes
+	}
 	spec.Ring, spec.MaxMsg = g.RingBytes, uint32(g.MaxMessageBytes)
 	if policy != "" {
 		p, err := config.ParsePolicy(policy)
@@ -150,7 +158,7 @@ func (a *app) planCreate(cmd *cobra.Command, name string, spec *control.TopicSpe
 	}
 	g = g.WithDefaults()
 	p := createPlan{Topic: name, RingBytes: g.RingBytes, MaxMessageBytes: g.MaxMessageBytes, StepBytes: g.StepBytes, Policy: tc.Policy.String(),
-		SegmentBytes: g.RingBytes + layout.LaneHeaderBytes, Messages64Bytes: g.RingBytes / layout.FrameBytes(64), MessagesMaxBytes: g.RingBytes / layout.FrameBytes(g.MaxMessageBytes)}
+		SegmentBytes: g.RingBytes + layout.LaneHeaderBytes, MessagesOf64: g.RingBytes / layout.FrameBytes(64), MessagesOfMax: g.RingBytes / layout.FrameBytes(g.MaxMessageBytes)}
 	if spec.Policy != nil {
 		p.Policy = policyText(spec.Policy)
 	}
@@ -170,7 +178,7 @@ func (a *app) planCreate(cmd *cobra.Command, name string, spec *control.TopicSpe
 	return a.print(cmd, "topic_plan", p, func(w io.Writer) {
 		fmt.Fprintf(w, "would create %s\n", p.Topic)
 		fmt.Fprintf(w, "ring         %s: %d messages of 64 B (%d B each with header and padding), or %d of %s\n", config.FormatSize(p.RingBytes),
-			p.Messages64Bytes, layout.FrameBytes(64), p.MessagesMaxBytes, config.FormatSize(p.MaxMessageBytes))
+			p.MessagesOf64, layout.FrameBytes(64), p.MessagesOfMax, config.FormatSize(p.MaxMessageBytes))
 		fmt.Fprintf(w, "max message  %s (limit: an eighth of the ring, %s)\n", config.FormatSize(p.MaxMessageBytes), config.FormatSize(p.RingBytes/8))
 		fmt.Fprintf(w, "policy       %s\n", p.Policy)
 		fmt.Fprintf(w, "segment      %s of shared memory for each publisher: ring %s + header %s\n", config.FormatSize(p.SegmentBytes), config.FormatSize(p.RingBytes), config.FormatSize(layout.LaneHeaderBytes))
