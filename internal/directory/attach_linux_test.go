@@ -112,11 +112,12 @@ func TestPublisherBeforeSubscriber(t *testing.T) {
 }
 
 func TestStoppedPublisherHoldsUpASubscription(t *testing.T) {
-	b := newBus(t, func(o *Options) { o.Quotas.HandshakeTimeout = 50 * time.Millisecond })
+	b := newBus(t, nil)
 	pc := b.dial()
 	p := pc.publisher("a.b", "s")
 	q := b.dial().publisher("a.c", "s")
 	s := b.dial().grantSub("a.*", subOptions{})
+	b.handshake(50 * time.Millisecond)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -285,8 +286,12 @@ func TestGrantIsNeverUsed(t *testing.T) {
 	b.empty()
 
 	// A slow owner that holds the lock is waited for.
+	b.handshake(watchdog)
 	slow, slowSub := c.grant("a.b", "s"), c.grantSub("a.b", subOptions{})
-	time.Sleep(100 * time.Millisecond)
+	b.s.mu.Lock()
+	b.s.core.look(b.s.core.lanes[slow.lane])
+	b.s.core.lookSub(b.s.core.subs[slowSub.sub])
+	b.s.mu.Unlock()
 	slow.ok(slow.readyMessage())
 	slowSub.send(slowSub.readyMessage())
 	slow.answerJoin(slowSub.sub)

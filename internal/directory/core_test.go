@@ -276,7 +276,7 @@ func TestTimeouts(t *testing.T) {
 			t.Errorf("%d joins", n)
 		}
 		b.f.all[l.file].held = false
-		b.look(l) // nothing was published: no grace
+		b.look(l)                                                                                // nothing was published: no grace
 		if all := sent(r); len(all) != 2 || all[1].Op != control.OpLane || all[1].Final == nil { // after the final of the one before
 			t.Errorf("the lane that ended before it was joined: %+v", all)
 		}

@@ -24,6 +24,7 @@ func TestClientNeverSaysHello(t *testing.T) {
 	b := newBus(t, func(o *Options) { o.Quotas.HandshakeTimeout = 20 * time.Millisecond })
 	silent := &client{t: t, conn: b.pair()}
 	silent.gone()
+	b.handshake(watchdog)
 	for _, m := range []*control.Message{
 		{Op: control.OpList, ID: 5},
 		{Op: control.OpHello, ID: 5},

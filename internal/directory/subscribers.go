@@ -79,13 +79,10 @@ func (c *core) openSub(s *session, m *control.Message) *control.Error {
 // fitsLossless says why one more lossless subscriber is refused: each holds a
 // place on every lane it matches.
 func (c *core) fitsLossless(u *subscriber) *control.Error {
-	for _, t := range c.topics {
-		if len(t.lanes) == 0 || !c.matches(u, t) {
-			continue
-		}
+	full := func(t *topicState) *control.Error {
 		cfg, err := c.config(t.name)
 		if err != nil {
-			continue // no new lanes there, and the old ones were counted
+			return nil // no new lanes there, and for the old ones it was counted
 		}
 		n := 0
 		for _, x := range c.subs {
@@ -95,6 +92,20 @@ func (c *core) fitsLossless(u *subscriber) *control.Error {
 		}
 		if limit := c.losslessLimit(cfg); n >= limit {
 			return refusal(control.CodeQuota, "subscribe lossy, or raise the limit", "%s has %d lossless subscribers, the limit is %d", t.name, n, limit)
+		}
+		return nil
+	}
+	if t := c.topics[u.head.Pattern]; t != nil {
+		return full(t)
+	}
+	if !topic.IsPattern(u.head.Pattern) {
+		return nil
+	}
+	for _, t := range c.topics {
+		if c.matches(u, t) {
+			if err := full(t); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
