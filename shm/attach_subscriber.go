@@ -1,0 +1,266 @@
+package shm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"sync/atomic"
+
+	"github.com/torq/mycelium/internal/clock"
+	"github.com/torq/mycelium/internal/control"
+	"github.com/torq/mycelium/internal/failpoint"
+	"github.com/torq/mycelium/internal/layout"
+	"github.com/torq/mycelium/internal/segment"
+	"github.com/torq/mycelium/internal/topic"
+	"github.com/torq/mycelium/seqlock"
+)
+
+// Subscriber attaches to a topic, or to every topic that matches a pattern
+// (* one token, > the rest), now and later. When it returns, every lane of that
+// moment is followed, except of publishers that are stopped: theirs come when
+// they answer. Errors: ErrInvalid, ErrPermission, ErrQuota, ErrNoSpace, ErrRegistryDown.
+func (c *Client) Subscriber(ctx context.Context, pattern string, opts *SubscriberOptions) (*Subscriber, error) {
+	var o SubscriberOptions
+	if opts != nil {
+		o = *opts
+	}
+	if err := topic.CheckPattern(pattern); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	if err := o.Validate(); err != nil {
+		return nil, err
+	}
+	if o.Name == "" {
+		o.Name = fmt.Sprintf("%s-%d", c.hello.Program, os.Getpid())
+	}
+	park := o.Idle == IdlePark
+	m, f, err := c.request(ctx, nil, &control.Message{Op: control.OpOpenSub, OpenSub: &control.OpenSub{
+		Topic: pattern, Name: o.Name, Mode: o.Mode.layout(), Park: park, Past: o.Start.kind != startLatest}})
+	if err != nil {
+		return nil, fmt.Errorf("subscribe to %s: %w", pattern, err)
+	}
+	s, err := c.openCursors(ctx, m, f, pattern, o)
+	if err != nil {
+		c.tell(&control.Message{Op: control.OpDiscard, Sub: m.Sub})
+		return nil, fmt.Errorf("subscribe to %s: %w", pattern, err)
+	}
+	return s, nil
+}
+
+func (c *Client) openCursors(ctx context.Context, m *control.Message, f *os.File, pattern string, o SubscriberOptions) (*Subscriber, error) {
+	g := m.SubGrant
+	if g == nil || f == nil {
+		return nil, errNoDescriptor
+	}
+	h := layout.CursorHeader{Epoch: m.Sub, UID: g.UID, GID: g.GID, Mode: o.Mode.layout(), Park: o.Idle == IdlePark, Slots: g.Slots,
+		CreatedWall: clock.Wall(), CreatedMono: clock.Mono(), BootID: g.Boot, Name: o.Name, Pattern: pattern}
+	if g.Slots == 0 || g.Slots > layout.MaxLanes {
+		_ = f.Close()
+		return nil, fmt.Errorf("%w: %d slots", layout.ErrGeometry, g.Slots)
+	}
+	registerBarrier()
+	mp, err := own(f, layout.CursorFileBytes(g.Slots), "sub")
+	if err != nil {
+		return nil, err
+	}
+	mem := mp.Bytes()
+	h.Encode(mem)
+	s, err := newSubscriber(mem, h, o)
+	if err != nil {
+		_ = mp.Close()
+		return nil, err
+	}
+	s.mapping, s.client = mp, c
+	s.storeBeat()
+	seqlock.StoreRelease(word64(mem, layout.OffReady), layout.Ready(layout.CursorMagic, h.Epoch)) // SYNC ready/attach
+	if failpoint.Enabled {
+		failpoint.Here("sub.after_ready")
+	}
+	c.mu.Lock()
+	c.subs[h.Epoch] = s
+	c.mu.Unlock()
+	if _, _, err := c.request(ctx, nil, &control.Message{Op: control.OpReadySub, Sub: h.Epoch}); err != nil {
+		_ = s.release()
+		return nil, err
+	}
+	return s, nil
+}
+
+// onLane maps a lane and passes it to the polling goroutine. Control goroutine;
+// f stays the caller's.
+func (s *Subscriber) onLane(m *control.Message, f *os.File) {
+	var joined *joinedAgain
+	if len(m.Joined) == 1 && m.Joined[0].Ticket != 0 {
+		j := m.Joined[0]
+		joined = &joinedAgain{j.Pos, j.Ticket, j.Notice}
+	}
+	s.control.Lock()
+	known := s.lanesHeld[m.Lane] != nil
+	if joined != nil {
+		delete(s.rejoining, m.Lane)
+	}
+	s.control.Unlock()
+	if known {
+		if joined != nil {
+			s.post(admission{epoch: m.Lane, joined: joined})
+		}
+		return
+	}
+	r, err := s.openReader(m, f, joined)
+	if err != nil {
+		s.client.log.Warn("lane not followed", "lane", m.Lane, "error", err)
+		s.post(admission{err: &LaneError{Reason: "lane " + m.Lane.String() + " could not be attached: " + err.Error(), Err: ErrFault}})
+		s.client.tell(&control.Message{Op: control.OpDrained, Sub: s.hdr.Epoch, Lane: m.Lane})
+		return
+	}
+	s.control.Lock()
+	s.lanesHeld[m.Lane] = &held{number: r.hdr.Lane}
+	s.control.Unlock()
+	s.names.Store(r.topic, r.hdr.Topic)
+	s.names.Store(r.source, r.hdr.Source)
+	s.post(admission{lane: r})
+	if m.Final != nil {
+		s.post(admission{epoch: m.Lane, final: &finalNews{m.Final.Pos, m.Final.Seq}})
+	}
+}
+
+func (s *Subscriber) openReader(m *control.Message, f *os.File, joined *joinedAgain) (r *reader, err error) {
+	if f == nil {
+		return nil, errNoDescriptor
+	}
+	h, err := segment.ReadLane(f)
+	if err != nil && !errors.Is(err, segment.ErrUnlinked) {
+		return nil, err
+	}
+	if h.Epoch != m.Lane {
+		return nil, fmt.Errorf("%w: lane %s where %s is meant", layout.ErrMagic, h.Epoch, m.Lane)
+	}
+	if h.Lane >= s.hdr.Slots {
+		return nil, fmt.Errorf("%w: lane number %d, the cursor file has %d slots", layout.ErrGeometry, h.Lane, s.hdr.Slots)
+	}
+	mp, err := segment.Map(f, false)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if v := recover(); v != nil {
+			if addr, ok := faultAddr(v); !ok || !addrWithin(addr, mp.Bytes()) {
+				panic(v)
+			}
+			r, err = nil, layout.ErrTruncated
+		}
+		if err != nil {
+			_ = mp.Close()
+		}
+	}()
+	if uint64(len(mp.Bytes())) != h.FileBytes() {
+		return nil, layout.ErrTruncated
+	}
+	if r, err = newReader(mp.Bytes(), h); err != nil {
+		return nil, err
+	}
+	r.mapping = mp
+	r.bindSlot(s.mem)
+	if joined != nil && s.opts.Mode == Lossless {
+		r.lossless = true
+		r.hold(joined.join, joined.ticket, joined.notice)
+	}
+	if m.LaneInfo != nil {
+		r.neverEvicts = policyOf(m.LaneInfo.Policy).Kind != PolicyEvict
+	}
+	if m.LaneInfo == nil || !m.LaneInfo.New {
+		switch s.opts.Start.kind {
+		case startLatest:
+			r.startLatest()
+		case startOldest:
+			r.startOldest()
+		case startSeq:
+			r.startAt(s.opts.Start.seq)
+		}
+	}
+	r.openSlot()
+	return r, nil
+}
+
+// rejoin asks for a lane to be held again after an eviction.
+func (c *Client) rejoin(s *Subscriber, lane layout.ID16) {
+	s.control.Lock()
+	s.rejoining[lane] = true
+	s.control.Unlock()
+	c.tell(&control.Message{Op: control.OpRejoin, Sub: s.hdr.Epoch, Lane: lane})
+}
+
+// drained tells the directory that a lane is read to its end, or given up.
+func (c *Client) drained(s *Subscriber, r *reader) {
+	s.control.Lock()
+	delete(s.lanesHeld, r.hdr.Epoch)
+	delete(s.rejoining, r.hdr.Epoch)
+	s.control.Unlock()
+	c.tell(&control.Message{Op: control.OpDrained, Sub: s.hdr.Epoch, Lane: r.hdr.Epoch})
+}
+
+func (s *Subscriber) storeBeat() {
+	s.control.Lock()
+	defer s.control.Unlock()
+	if s.mapping != nil {
+		s.beat.Store([]uint64{uint64(clock.Mono()), uint64(clock.Wall())})
+	}
+}
+
+// Close detaches from every lane. Safe from any goroutine, but not from a
+// handler; a Poll or Run under way returns ErrClosed. A second Close does nothing.
+func (s *Subscriber) Close() error {
+	if s.closed.Swap(true) {
+		return nil
+	}
+	s.park.kick()
+	// The polling goroutine raises busy with a plain store and then looks at
+	// closed; the barrier makes one of the two see the other.
+	membarrier()
+	for atomic.LoadUint32(&s.busy) != 0 { // SYNC busy/close
+		runtime.Gosched()
+	}
+	s.stats.Store(s.counts[:])
+	for _, l := range [][]*reader{s.lanes, s.waiting} {
+		for _, r := range l {
+			if r.mapping != nil {
+				_ = r.mapping.Close()
+			}
+			r.mem = nil
+		}
+	}
+	s.lanes, s.waiting = nil, nil
+	if s.client == nil {
+		return nil
+	}
+	s.final = s.readStats()
+	if err := s.release(); err != nil {
+		return err
+	}
+	_, _, err := s.client.request(context.Background(), nil, &control.Message{Op: control.OpCloseSub, Sub: s.hdr.Epoch})
+	if err != nil && !errors.Is(err, ErrRegistryDown) && !errors.Is(err, ErrClosed) {
+		return fmt.Errorf("close subscriber of %s: %w", s.hdr.Pattern, err)
+	}
+	return nil
+}
+
+// release unmaps the cursor file, and with it gives up the lock.
+func (s *Subscriber) release() error {
+	s.client.mu.Lock()
+	delete(s.client.subs, s.hdr.Epoch)
+	s.client.mu.Unlock()
+	s.control.Lock()
+	defer s.control.Unlock()
+	for _, a := range s.inboxed { // lanes that were never polled
+		if a.lane != nil {
+			_ = a.lane.mapping.Close()
+		}
+	}
+	s.inboxed = nil
+	s.unmapped = true
+	err := s.mapping.Close()
+	s.mapping = nil
+	return err
+}
