@@ -38,7 +38,8 @@
 //
 // # What is asserted
 //
-// Ghost bits in the words, which no protocol step looks at, tell what each word was written for.
+// A step that does not change the state is no step, so a poll that finds nothing is no progress. Ghost bits in
+// the words, which no protocol step looks at, tell what each word was written for.
 //
 //   - I3, I4, I6: every word of an accepted frame was written for the frame at that position.
 //   - I5: intent never passes an honoured consumer by more than a lap, and a lossless consumer that is
@@ -57,11 +58,15 @@
 //
 // Breadth first over all interleavings, so the first violation has the shortest trace (explore.go). A visited
 // state is remembered as a 64-bit keyed hash with a fresh key per exploration. With n states the chance that
-// any two collide, which could hide part of the space, is below n*n/2^65: 2e-7 for the largest default
-// scenario (2.5 million states), 3e-4 for a hundred million, and independent from run to run.
+// any two collide, which could hide part of the space, is below n*n/2^65: 4e-8 for the largest default
+// scenario (1.1 million states), 3e-4 for a hundred million, and independent from run to run.
 //
-// The default run takes every Scenario and every Mutant. `go test ./internal/model -model.large N -timeout 0`
-// adds N publications to each scenario.
+// The default run takes every Scenario (scenarios.go) and every Mutant (mutant.go). A mutant names the promise
+// it breaks, so that it cannot be caught by accident. To add N publications to each scenario:
+//
+//	go test ./internal/model -timeout 0 -run Invariant -v -args -model.large N
+//
+// Each N makes the space about three times as large; N = 1 visits some 3e7 states.
 //
 // # What it does not show
 //

@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-var large = flag.Int("model.large", 0, "publications added to every scenario; each makes the run about three times as long")
+var large = flag.Int("model.large", 0, "publications added to every scenario")
 
 // watchdog ends an exploration before the test binary's own deadline would kill it without a word.
 func watchdog(t *testing.T) context.Context {
@@ -110,22 +110,25 @@ func TestEveryMistakeIsCaught(t *testing.T) {
 	}
 	each(t, all, Mutant.String, func(t *testing.T, mut Mutant) {
 		for _, sc := range Scenarios {
-			if sc.Name != Catch[mut] {
+			if sc.Name != mutants[mut].scenario {
 				continue
 			}
 			res, err := Explore(watchdog(t), sc, mut)
 			if err != nil {
 				t.Fatalf("stopped after %d states: %v", res.States, err)
 			}
-			if res.Broken == fine {
+			trace := strings.Join(res.Trace, "\n")
+			switch {
+			case res.Broken == fine:
 				t.Fatalf("survived %q (%d states)", sc.Name, res.States)
+			case res.Broken != mutants[mut].breaks:
+				t.Errorf("want: %v", mutants[mut].breaks)
+			case len(res.Trace) < 2:
+				t.Error("no trace")
 			}
-			if len(res.Trace) < 2 {
-				t.Errorf("no trace")
-			}
-			t.Logf("%s: %v after %d states\n%s", sc.Name, res.Broken, res.States, strings.Join(res.Trace, "\n"))
+			t.Logf("%s: %v after %d states\n%s", sc.Name, res.Broken, res.States, trace)
 			return
 		}
-		t.Fatalf("no scenario named %q", Catch[mut])
+		t.Fatalf("no scenario named %q", mutants[mut].scenario)
 	})
 }
