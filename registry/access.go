@@ -33,29 +33,36 @@ type rule struct {
 func newRules(cfg *config.Config, uid, group uint32) (*rules, error) {
 	r := &rules{cfg: cfg, access: cfg.Registry.WithDefaults().Access, uid: uid, group: group}
 	var err error
-	if r.rest, err = newRule(config.TopicConfig{}, ""); err != nil {
+	if r.rest, err = newRule(cfg, config.TopicConfig{}, ""); err != nil {
 		return nil, err
 	}
 	for i, t := range cfg.Topics {
-		e, err := newRule(t, fmt.Sprintf("topic[%d]", i))
+		e, err := newRule(cfg, t, fmt.Sprintf("topic[%d]", i))
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", cfg.Origin(e.key+".name"), err)
+			return nil, fmt.Errorf("topic %s: %w", t.Name, err)
 		}
 		r.topics.Put(t.Name, e)
 	}
 	return r, nil
 }
 
-func newRule(t config.TopicConfig, key string) (*rule, error) {
+func newRule(cfg *config.Config, t config.TopicConfig, key string) (*rule, error) {
 	t = t.WithDefaults()
-	r := &rule{entry: t, key: key}
+	g := layout.Geometry{Ring: t.RingBytes, MaxMsg: uint32(t.MaxMessageBytes), Step: t.StepBytes}
+	if err := g.Check(); err != nil {
+		return nil, err
+	}
+	// What nobody asked for follows the ring of a publisher that asks for
+	// another one.
+	if follows := (config.Geometry{RingBytes: t.RingBytes}).WithDefaults(); t.Geometry == follows && cfg.Origin(key+".max_message") == "default" {
+		g = layout.Geometry{Ring: t.RingBytes}
+	}
 	kinds := map[config.PolicyKind]string{config.PolicyBlock: "block", config.PolicyEvict: "evict", config.PolicyFail: "fail"}
-	r.topic = directory.TopicConfig{
-		Geometry: layout.Geometry{Ring: t.RingBytes, MaxMsg: uint32(t.MaxMessageBytes), Step: t.StepBytes}.WithDefaults(),
+	return &rule{entry: t, key: key, topic: directory.TopicConfig{
+		Geometry: g,
 		Policy:   control.Policy{Kind: kinds[t.Policy.Kind], Ns: int64(t.Policy.Timeout)},
 		Closed:   t.NoCreate,
-	}
-	return r, r.topic.Geometry.Check()
+	}}, nil
 }
 
 func (r *rules) of(name string) *rule {

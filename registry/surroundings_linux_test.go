@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"runtime"
 	"strconv"
@@ -79,3 +80,13 @@ func mountTmpfs(dir string) error {
 }
 
 func discard() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
+
+// sendPacket sends raw bytes, and a descriptor if told so.
+func sendPacket(u *net.UnixConn, b []byte, f *os.File, with bool) error {
+	var oob []byte
+	if with {
+		oob = unix.UnixRights(int(f.Fd()))
+	}
+	_, _, err := u.WriteMsgUnix(b, oob, nil)
+	return err
+}
