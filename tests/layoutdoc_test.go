@@ -401,6 +401,20 @@ func TestLayoutDocMessages(t *testing.T) {
 			t.Errorf("%s.%s is told to be of type %q, in the code it is %q", o, key, row["JSON"], kind)
 		}
 	}
+	// Every code of an error, as the source has them.
+	src, err := os.ReadFile("../internal/control/control.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var codes []string
+	for _, m := range regexp.MustCompile(`Code\s+= "([a-z-]+)"`).FindAllStringSubmatch(string(src), -1) {
+		codes = append(codes, m[1])
+	}
+	for _, row := range one(t, "messages").rows {
+		if row["Object"] == "error" && row["Key"] == "code" && row["Meaning"] != strings.Join(codes, " ") {
+			t.Errorf("error.code is told to be one of %q, in the code it is %q", row["Meaning"], codes)
+		}
+	}
 	for o, typ := range objects {
 		for i := range typ.NumField() {
 			key, _, _ := strings.Cut(typ.Field(i).Tag.Get("json"), ",")
