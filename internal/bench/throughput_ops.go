@@ -1,0 +1,186 @@
+package bench
+
+import (
+	"errors"
+
+	"github.com/torq/mycelium/internal/clock"
+	"github.com/torq/mycelium/seqlock"
+	"github.com/torq/mycelium/shm"
+)
+
+func prepareSlotsWrite(w *worker, j *job, t *task) error {
+	r := newSlotRing(w.mem, j.Size)
+	payload := make([]byte, j.Size)
+	t.run = func() (result, error) {
+		res := result{StartNs: clock.Mono()}
+		idle := writerIdle(j.Yield)
+		for q := newQuota(j); ; {
+			n := q.next(r.written)
+			if n == 0 {
+				break
+			}
+			r.write(payload, n, idle)
+		}
+		r.finish()
+		res.EndNs = clock.Mono()
+		res.Messages = r.written
+		return res, nil
+	}
+	return nil
+}
+
+// pauses is how a writer waits for room.
+type pauses struct{}
+
+func (pauses) Idle(int) { seqlock.Pause(1) }
+
+func writerIdle(yield bool) shm.Idler {
+	if yield {
+		return osYield{}
+	}
+	return pauses{}
+}
+
+func prepareSlotsRead(w *worker, j *job, t *task) error {
+	r := newSlotRing(w.mem, j.Size)
+	t.run = func() (result, error) {
+		var res result
+		r.read(func(seq uint64, _ []byte) {
+			if seq != res.Messages+1 {
+				res.Wrong++
+			}
+			res.Messages++
+		}, spinner(j.Yield))
+		res.EndNs = clock.Mono()
+		return res, nil
+	}
+	return nil
+}
+
+func preparePublish(w *worker, j *job, t *task) error {
+	p, err := w.publisher(t, j.Topic, j.Size, shm.PublisherOptions{Source: j.Source})
+	if err != nil {
+		return err
+	}
+	payload := make([]byte, j.Size)
+	t.run = func() (res result, err error) {
+		res.StartNs = clock.Mono()
+		err = p.Protect(func() error {
+			for q := newQuota(j); ; {
+				n := q.next(res.Messages)
+				if n == 0 {
+					break
+				}
+				for range n {
+					if _, err := publish(p, frameType, payload); err != nil {
+						return err
+					}
+				}
+				res.Messages += n
+			}
+			// One more, which says that there are no more.
+			_, err := publish(p, lastType, payload)
+			return err
+		})
+		res.EndNs = clock.Mono()
+		return res, err
+	}
+	return nil
+}
+
+// publish waits for as long as it takes: the topic's deadline is for programs
+// that have something better to do.
+func publish(p *shm.Publisher, typ uint16, payload []byte) (uint64, error) {
+	for {
+		seq, err := p.Publish(typ, payload)
+		if err == nil || !errors.Is(err, shm.ErrBackpressure) {
+			return seq, err
+		}
+	}
+}
+
+// counter follows the sequences of one topic's lanes: every frame must be the
+// next of its lane, or the next after a reported gap.
+type counter struct {
+	lanes []lane
+	last  *lane // of the frame before
+	ended int   // lanes that said that nothing follows
+	res   result
+}
+
+type lane struct {
+	source shm.SourceID
+	next   uint64
+}
+
+func (c *counter) lane(source shm.SourceID) *lane {
+	if c.last != nil && c.last.source == source {
+		return c.last
+	}
+	for i := range c.lanes {
+		if c.lanes[i].source == source {
+			c.last = &c.lanes[i]
+			return c.last
+		}
+	}
+	c.lanes = append(c.lanes, lane{source, firstSeq})
+	c.last = &c.lanes[len(c.lanes)-1]
+	return c.last
+}
+
+func (c *counter) frame(f shm.Frame) {
+	l := c.lane(f.Source)
+	if f.Seq != l.next {
+		c.res.Wrong++
+	}
+	l.next = f.Seq + 1
+	if f.Type == lastType {
+		c.ended++
+		return
+	}
+	c.res.Messages++
+}
+
+// gap takes the error of a poll: gaps are counted, all else is returned.
+func (c *counter) gap(err error) error {
+	var g *shm.GapError
+	if !errors.As(err, &g) {
+		return err
+	}
+	l := c.lane(g.Source)
+	if g.From != l.next {
+		c.res.Wrong++
+	}
+	l.next = g.Next
+	c.res.Gaps++
+	c.res.Missed += g.Missed()
+	return nil
+}
+
+func prepareSubscribe(w *worker, j *job, t *task) error {
+	o := shm.SubscriberOptions{Mode: shm.Lossless, Idle: shm.IdleSpin}
+	if j.Lossy {
+		o.Mode = shm.Lossy
+	}
+	s, err := w.subscriber(t, j.Topic, o)
+	if err != nil {
+		return err
+	}
+	t.run = func() (result, error) {
+		c := &counter{lanes: make([]lane, 0, j.Sources)}
+		idle, handle := spinner(j.Yield), c.frame
+		for c.ended < j.Sources {
+			n, err := s.Poll(handle, 0)
+			if err != nil {
+				if err = c.gap(err); err != nil {
+					return c.res, err
+				}
+				continue
+			}
+			idle.Idle(n)
+		}
+		c.res.EndNs = clock.Mono()
+		return c.res, nil
+	}
+	return nil
+}

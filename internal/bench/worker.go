@@ -1,0 +1,308 @@
+package bench
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/torq/mycelium/internal/clock"
+	"github.com/torq/mycelium/internal/segment"
+	"github.com/torq/mycelium/registry"
+	"github.com/torq/mycelium/shm"
+)
+
+// job is what a worker is to do next. Fields that an op does not use are zero.
+type job struct {
+	Op      string `json:"op"`
+	Topic   string `json:"topic,omitempty"`
+	Reply   string `json:"reply,omitempty"` // ping: the topic of the pongs
+	Source  string `json:"source,omitempty"`
+	Size    int    `json:"size,omitempty"`
+	Count   uint64 `json:"count,omitempty"`
+	Warmup  uint64 `json:"warmup,omitempty"`
+	Sources int    `json:"sources,omitempty"` // publishers that a subscriber hears of
+	RunNs   int64  `json:"run_ns,omitempty"`  // where Count is 0
+	PauseNs int64  `json:"pause_ns,omitempty"`
+	Lossy   bool   `json:"lossy,omitempty"`
+	Yield   bool   `json:"yield,omitempty"` // more workers than processors: whoever waits lets the others run
+	Idle    string `json:"idle,omitempty"`
+	Slow    bool   `json:"slow,omitempty"`
+}
+
+// order is a line that the parent writes.
+type order struct {
+	Job    *job    `json:"job,omitempty"`
+	Go     bool    `json:"go,omitempty"`
+	Finish *uint64 `json:"finish,omitempty"` // demo: stop; a subscriber, after so many messages
+}
+
+// reply is a line that a worker writes.
+type reply struct {
+	Ready  bool    `json:"ready,omitempty"`
+	Result *result `json:"result,omitempty"`
+	Error  string  `json:"error,omitempty"`
+}
+
+// result of a job. Fields that an op does not use are zero.
+type result struct {
+	Latency  Latency `json:"latency"`
+	Messages uint64  `json:"messages"` // published, or received
+	Missed   uint64  `json:"missed"`   // sequences in gap reports
+	Gaps     uint64  `json:"gaps"`
+	Wrong    uint64  `json:"wrong"` // not what was due next: duplicated, out of order, missing without a report
+	StartNs  int64   `json:"start_ns"`
+	EndNs    int64   `json:"end_ns"`
+	Parks    uint64  `json:"parks"`
+}
+
+// task is a prepared job.
+type task struct {
+	run   func() (result, error)
+	close []func() error // in reverse order
+}
+
+func (t *task) defers(f func() error) { t.close = append(t.close, f) }
+
+func (t *task) finish() (err error) {
+	for i := len(t.close) - 1; i >= 0; i-- {
+		err = errors.Join(err, t.close[i]())
+	}
+	return err
+}
+
+var ops = map[string]func(*worker, *job, *task) error{
+	"floor-ping":    prepareFloorPing,
+	"floor-pong":    prepareFloorPong,
+	"bus-ping":      prepareBusPing,
+	"bus-pong":      prepareBusPong,
+	"slots-write":   prepareSlotsWrite,
+	"slots-read":    prepareSlotsRead,
+	"bus-publish":   preparePublish,
+	"bus-subscribe": prepareSubscribe,
+	"futex-wake":    prepareFutexWake,
+	"futex-wait":    prepareFutexWait,
+	"bus-wake":      prepareBusWake,
+	"bus-park":      prepareBusPark,
+}
+
+// worker is the child's side.
+type worker struct {
+	mem    []byte
+	socket string
+	client *shm.Client
+	orders chan order
+	busy   atomic.Bool
+}
+
+// SegmentFD is the descriptor of the shared memory of all workers; -1 = none.
+const segmentFD = 3
+
+// Worker is the main function of a worker process: it does the jobs that come
+// in on in, attached to the bus whose registry listens on socket, until in
+// ends. Descriptor 3 is the shared memory, if segmented.
+func Worker(ctx context.Context, socket string, segmented bool, in io.Reader, out io.Writer) error {
+	w := &worker{socket: socket, orders: make(chan order, 16)}
+	if segmented {
+		f := os.NewFile(segmentFD, "segment")
+		m, err := segment.Map(f, true)
+		if err != nil {
+			return err
+		}
+		_ = f.Close()
+		defer m.Close()
+		w.mem = m.Bytes()
+	}
+	go func() {
+		lines := bufio.NewReader(in)
+		for {
+			b, err := lines.ReadBytes('\n')
+			var o order
+			if err == nil {
+				err = json.Unmarshal(b, &o)
+			}
+			if err != nil {
+				if w.busy.Load() {
+					os.Exit(1) // the parent is gone; a hot loop hears nothing else
+				}
+				close(w.orders)
+				return
+			}
+			w.orders <- o
+		}
+	}()
+	enc := json.NewEncoder(out)
+	for {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case o, ok := <-w.orders:
+			if !ok || o.Job == nil {
+				return w.close()
+			}
+			res, err := w.do(ctx, o.Job, enc)
+			if err != nil {
+				_ = enc.Encode(reply{Error: err.Error()})
+				return err
+			}
+			if err := enc.Encode(reply{Result: &res}); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func (w *worker) close() error {
+	if w.client == nil {
+		return nil
+	}
+	return w.client.Close()
+}
+
+func (w *worker) do(ctx context.Context, j *job, enc *json.Encoder) (res result, err error) {
+	w.busy.Store(true)
+	defer w.busy.Store(false)
+	prepare, ok := ops[j.Op]
+	if !ok {
+		return res, fmt.Errorf("unknown op %q", j.Op)
+	}
+	t := &task{}
+	defer func() {
+		if e := t.finish(); err == nil {
+			err = e
+		}
+	}()
+	if err := prepare(w, j, t); err != nil {
+		return res, err
+	}
+	runtime.GC()
+	defer debug.SetGCPercent(debug.SetGCPercent(-1))
+	if err := enc.Encode(reply{Ready: true}); err != nil {
+		return res, err
+	}
+	select {
+	case o := <-w.orders:
+		if !o.Go {
+			return res, errors.New("expected go")
+		}
+	case <-ctx.Done():
+		return res, context.Cause(ctx)
+	}
+	return t.run()
+}
+
+// attach dials the bus, once.
+func (w *worker) attach() (*shm.Client, error) {
+	if w.client != nil {
+		return w.client, nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), attachTimeout)
+	defer cancel()
+	c, err := registry.Dial(ctx, w.socket, &registry.DialOptions{Program: "bench"})
+	w.client = c
+	return c, err
+}
+
+const attachTimeout = 10 * time.Second
+
+// publisher opens a lane for payloads of size bytes, closed with the task.
+func (w *worker) publisher(t *task, topic string, size int, o shm.PublisherOptions) (*shm.Publisher, error) {
+	c, err := w.attach()
+	if err != nil {
+		return nil, err
+	}
+	if size > defaultMaxMessage {
+		o.MaxMessageBytes = uint32(size)
+		o.RingBytes = 1 << 20
+		for o.RingBytes < 16*uint64(size) {
+			o.RingBytes *= 2
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), attachTimeout)
+	defer cancel()
+	p, err := c.Publisher(ctx, topic, &o)
+	if err != nil {
+		return nil, err
+	}
+	t.defers(p.Close)
+	return p, nil
+}
+
+const (
+	defaultMaxMessage = 64 << 10
+	// MaxSize is the largest message that can be measured, bytes.
+	MaxSize = 16 << 20
+)
+
+// subscriber attaches to a topic, closed with the task.
+func (w *worker) subscriber(t *task, topic string, o shm.SubscriberOptions) (*shm.Subscriber, error) {
+	c, err := w.attach()
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), attachTimeout)
+	defer cancel()
+	s, err := c.Subscriber(ctx, topic, &o)
+	if err != nil {
+		return nil, err
+	}
+	t.defers(s.Close)
+	return s, nil
+}
+
+var sharedTSC = sync.OnceValues(clock.NewTSC)
+
+// now is the finest clock of this machine, of one process only.
+func now() (func() int64, error) {
+	t, err := sharedTSC()
+	if errors.Is(err, clock.ErrUnsupported) {
+		return clock.Mono, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return t.Now, nil
+}
+
+// spinner is how a worker waits in a hot loop.
+func spinner(yield bool) shm.Idler {
+	if yield {
+		return osYield{}
+	}
+	return &shm.Spin{}
+}
+
+// quota says how long a publisher goes on.
+type quota struct {
+	count    uint64 // messages, or
+	deadline int64  // Mono
+}
+
+const askEvery = 4096 // messages between two looks at the clock
+
+func newQuota(j *job) quota {
+	if j.Count > 0 {
+		return quota{count: j.Count}
+	}
+	return quota{deadline: clock.Mono() + j.RunNs}
+}
+
+// next is how many messages may follow the first done ones before it is asked
+// again.
+func (q quota) next(done uint64) uint64 {
+	if q.deadline == 0 {
+		return min(q.count-done, askEvery)
+	}
+	if clock.Mono() >= q.deadline {
+		return 0
+	}
+	return askEvery
+}
