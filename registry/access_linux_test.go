@@ -174,7 +174,7 @@ func TestSubscriberToAPatternGetsOnlyWhatItMayRead(t *testing.T) {
 	}
 }
 
-func TestImpossibleGeometryIsRefusedWithItsLine(t *testing.T) {
+func TestImpossibleGeometryIsRefused(t *testing.T) {
 	cfg := config.Default()
 	cfg.Topics = []config.TopicConfig{{Name: "a"}, {Name: "b", Geometry: config.Geometry{RingBytes: 12345, MaxMessageBytes: 10, StepBytes: 32}}}
 	if _, err := newRules(cfg, 0, 0); err == nil || !strings.Contains(err.Error(), "ring of 12345") {

@@ -97,6 +97,14 @@ func TestStartThatFailsLeavesTheBusFree(t *testing.T) {
 		t.Errorf("temporary name taken: %v", err)
 	}
 	must(t, os.RemoveAll(b.socket+newSuffix))
+	gone := filepath.Join(b.dir, "gone")
+	must(t, os.Symlink("nowhere", gone))
+	if _, err := listen(filepath.Join(gone, "r.sock"), config.AccessOwner); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the socket's directory is a link to nothing: %v", err)
+	}
+	if _, err := listen(filepath.Join(gone, "run", "r.sock"), config.AccessAll); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("above the socket's directory is a link to nothing: %v", err)
+	}
 	must(t, os.MkdirAll(b.shm, 0o755))
 	must(t, os.Chmod(b.shm, 0o755))
 	if err := Serve(t.Context(), Options{Load: loadFile(b.file), Log: discard()}); !errors.Is(err, directory.ErrUnsafe) {

@@ -98,7 +98,7 @@ func TestReloadThatCannotBeFollowedChangesNothing(t *testing.T) {
 	must(t, os.Remove(b.socket))
 	must(t, os.WriteFile(b.socket, nil, 0o600))
 	next = func() (*config.Config, error) {
-		b.configure("access = \"all\"", "")
+		b.configure("access = \"all\"\nmax_lanes = 100", "")
 		cfg, err := load()
 		cfg.Warnings = []string{"just so"}
 		return cfg, err
@@ -106,6 +106,18 @@ func TestReloadThatCannotBeFollowedChangesNothing(t *testing.T) {
 	s.reload()
 	if info, err := os.Stat(b.socket); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("a file that is not the socket got its mode: %v %v", info.Mode(), err)
+	}
+}
+
+func TestWarningsOfTheConfigurationAreLogged(t *testing.T) {
+	b := newBus(t, "", "")
+	cfg, err := loadFile(b.file)()
+	must(t, err)
+	cfg.Warnings = []string{"unknown variable MYCELIUM_X"}
+	var out bytes.Buffer
+	b.serveWith(Options{Config: cfg, Log: slog.New(slog.NewTextHandler(&out, nil))})()
+	if !strings.Contains(out.String(), "unknown variable MYCELIUM_X") {
+		t.Errorf("log:\n%s", out.String())
 	}
 }
 

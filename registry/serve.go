@@ -3,7 +3,6 @@ package registry
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -79,9 +78,6 @@ func start(o Options) (*server, error) {
 	if s.cfg == nil {
 		s.cfg = config.Default()
 	}
-	if err := s.cfg.Validate(); err != nil { // one that was made in Go
-		return nil, err
-	}
 	r := s.cfg.Registry.WithDefaults()
 	s.logging.follow(r)
 	if s.log = o.Log; s.log == nil {
@@ -109,6 +105,9 @@ func start(o Options) (*server, error) {
 
 // options are those of the bus directory under a configuration.
 func (s *server) options(cfg *config.Config, group uint32) (directory.Options, error) {
+	if err := cfg.Validate(); err != nil { // it may have been made in Go
+		return directory.Options{}, err
+	}
 	rules, err := newRules(cfg, uint32(os.Geteuid()), group)
 	if err != nil {
 		return directory.Options{}, err
@@ -249,7 +248,5 @@ func (s *server) stop() {
 
 func (s *server) close() {
 	s.socket.close()
-	if err := s.dir.Close(); err != nil {
-		s.log.Error("closing the bus directory", "error", fmt.Sprint(err))
-	}
+	_ = s.dir.Close() // has nothing to fail at
 }
