@@ -96,34 +96,52 @@ func (s *Subscriber) onLane(m *control.Message, f *os.File) {
 		j := m.Joined[0]
 		joined = &joinedAgain{j.Pos, j.Ticket, j.Notice}
 	}
+	s.postAll(s.admissions(m, f, joined))
+}
+
+// admissions prepares the news of a lane. The control lock keeps the cursor file
+// mapped meanwhile.
+func (s *Subscriber) admissions(m *control.Message, f *os.File, joined *joinedAgain) []admission {
 	s.control.Lock()
-	known := s.lanesHeld[m.Lane] != nil
+	defer s.control.Unlock()
+	if s.unmapped {
+		return nil
+	}
 	if joined != nil {
 		delete(s.rejoining, m.Lane)
 	}
-	s.control.Unlock()
-	if known {
-		if joined != nil {
-			s.post(admission{epoch: m.Lane, joined: joined})
+	if s.lanesHeld[m.Lane] != nil {
+		if joined == nil {
+			return nil
 		}
-		return
+		return []admission{{epoch: m.Lane, joined: joined}}
 	}
 	r, err := s.openReader(m, f, joined)
+	if err == nil && s.opts.Mode == Lossless && joined == nil && m.Final == nil {
+		_ = r.mapping.Close()
+		err = refusal(m.Joined)
+	}
 	if err != nil {
 		s.client.log.Warn("lane not followed", "lane", m.Lane, "error", err)
-		s.post(admission{err: &LaneError{Reason: "lane " + m.Lane.String() + " could not be attached: " + err.Error(), Err: ErrFault}})
 		s.client.tell(&control.Message{Op: control.OpDrained, Sub: s.hdr.Epoch, Lane: m.Lane})
-		return
+		return []admission{{err: &LaneError{Reason: "lane " + m.Lane.String() + " is not followed", Err: err}}}
 	}
-	s.control.Lock()
 	s.lanesHeld[m.Lane] = &held{number: r.hdr.Lane}
-	s.control.Unlock()
 	s.names.Store(r.topic, r.hdr.Topic)
 	s.names.Store(r.source, r.hdr.Source)
-	s.post(admission{lane: r})
+	news := []admission{{lane: r}}
 	if m.Final != nil {
-		s.post(admission{epoch: m.Lane, final: &finalNews{m.Final.Pos, m.Final.Seq}})
+		news = append(news, admission{epoch: m.Lane, final: &finalNews{m.Final.Pos, m.Final.Seq}})
 	}
+	return news
+}
+
+// refusal is why a publisher does not hold data for a lossless subscriber.
+func refusal(j []control.Joined) error {
+	if len(j) == 1 && j[0].Err != "" {
+		return fmt.Errorf("%w: the publisher refused: %s", ErrQuota, j[0].Err)
+	}
+	return fmt.Errorf("%w: the publisher does not hold it for a lossless subscriber", ErrInvalid)
 }
 
 func (s *Subscriber) openReader(m *control.Message, f *os.File, joined *joinedAgain) (r *reader, err error) {

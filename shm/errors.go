@@ -108,8 +108,9 @@ func (e *EvictedError) Error() string {
 
 func (e *EvictedError) Unwrap() error { return ErrEvicted }
 
-// LaneError reports a lane that was detached for good; every other lane goes on.
-// It is an ErrCorrupt or an ErrFault.
+// LaneError reports a lane that was detached for good, or could not be followed
+// at all; every other lane goes on. It is an ErrCorrupt or an ErrFault, or what
+// kept the lane from being attached (ErrQuota for the 129th lossless subscriber).
 type LaneError struct {
 	Topic  TopicID
 	Source SourceID

@@ -133,8 +133,9 @@ func (p *Publisher) Publish(typ uint16, payload []byte) (seq uint64, err error) 
 // publishGuarded is Publish with a slow path, and with the recovery from a
 // memory fault that the fast path leaves to Protect.
 func (p *Publisher) publishGuarded(typ uint16, payload []byte) (seq uint64, err error) {
-	done := false
+	done, old := false, debug.SetPanicOnFault(true)
 	defer func() {
+		debug.SetPanicOnFault(old)
 		if !done { // recover costs as much as a publish
 			p.caught(recover(), &err)
 		}
@@ -257,6 +258,8 @@ func (p *Publisher) indexFrame(block, pos, seq uint64) {
 // Claim reserves room for a payload of n bytes in the lane, to be filled in
 // place. One claim may be open at a time and ends in Commit or Abort. It never
 // waits and never allocates: ErrTooLarge, ErrBackpressure, ErrClaimOpen, ErrClosed.
+// The caller writes to the segment itself, so a loop of claims runs inside
+// Protect if it is to survive a truncated segment.
 func (p *Publisher) Claim(typ uint16, n int) (c Claim, err error) {
 	if n < 0 {
 		return Claim{}, ErrTooLarge
@@ -332,7 +335,11 @@ func (p *Publisher) endClaim() {
 // messages before the failed part were published and first+count tells how many
 // through the error (BatchError), nothing of the failed part.
 func (p *Publisher) PublishBatch(msgs []Message) (first uint64, err error) {
-	defer func() { p.caught(recover(), &err) }()
+	old := debug.SetPanicOnFault(true)
+	defer func() {
+		debug.SetPanicOnFault(old)
+		p.caught(recover(), &err)
+	}()
 	for i := range msgs {
 		if uint64(len(msgs[i].Payload)) > p.maxMsg {
 			p.counts[layout.MetricTooLarge]++
@@ -453,7 +460,6 @@ func (p *Publisher) makeRoom(n uint64, wait bool) (err error) {
 	if p.lost.Load() {
 		return fmt.Errorf("%w: the registry gave this lane up", ErrClosed)
 	}
-	debug.SetPanicOnFault(true)
 	size := layout.FrameBytes(n)
 	pad := p.padBefore(p.pos, size)
 	need := p.pos + pad + size + layout.Align

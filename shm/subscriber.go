@@ -175,15 +175,21 @@ func (s *Subscriber) guard(old bool, err *error) {
 
 // pollLane delivers at most limit frames of one lane.
 func (s *Subscriber) pollLane(r *reader, h func(Frame), limit int) (n int, err error) {
-	for n < limit {
+	for looks := 0; n < limit; {
 		if r.state != laneReading {
 			return n, nil
 		}
 		bytes, v := r.gather(s.buf, limit-n)
 		if v == found {
 			if bytes == 0 {
-				continue // padding
+				// Padding, or a header that changed between two looks. An honest
+				// publisher does that once; a hostile one does not keep us here.
+				if looks++; looks > 2 {
+					return n, nil
+				}
+				continue
 			}
+			looks = 0
 			got, err := s.deliver(r, s.buf[:bytes], h, limit-n)
 			n += got
 			if err != nil {
@@ -361,9 +367,8 @@ func (s *Subscriber) drop(r *reader) {
 	// A new slice: a sweep may be walking the old one.
 	s.lanes = slices.DeleteFunc(slices.Clone(s.lanes), func(x *reader) bool { return x == r })
 	s.next = 0
-	s.counts[layout.SubLanes] = uint64(len(s.lanes))
-	s.stats.Store(s.counts[:])
 	s.unblock()
+	s.stats.Store(s.counts[:])
 	if s.client != nil {
 		s.client.drained(s, r)
 	}
@@ -384,6 +389,7 @@ func (s *Subscriber) unblock() {
 		return true
 	})
 	s.counts[layout.SubLanes] = uint64(len(s.lanes))
+	s.park.rebuild = true
 }
 
 func (s *Subscriber) reads(epoch layout.ID16) bool {
@@ -430,21 +436,30 @@ func (s *Subscriber) admit() (err error) {
 			}
 		}
 	}
-	s.park.rebuild = true
 	return err
 }
 
 // gatherFor is the size of a buffer that holds at least one frame.
 func gatherFor(maxMsg uint64) int { return int(max(gatherBytes, layout.FrameBytes(maxMsg))) }
 
-// post hands news to the polling goroutine and wakes it if it sleeps.
-func (s *Subscriber) post(a admission) {
+// postAll hands news to the polling goroutine and wakes it if it sleeps.
+func (s *Subscriber) postAll(news []admission) {
 	s.control.Lock()
-	s.inboxed = append(s.inboxed, a)
-	s.inbox.Store(true)
+	if s.unmapped { // closed in between: a lane that nobody will poll
+		for _, a := range news {
+			if a.lane != nil {
+				_ = a.lane.mapping.Close()
+			}
+		}
+	} else {
+		s.inboxed = append(s.inboxed, news...)
+		s.inbox.Store(true)
+	}
 	s.control.Unlock()
 	s.park.kick()
 }
+
+func (s *Subscriber) post(a admission) { s.postAll([]admission{a}) }
 
 // View hands frames to h in place, without a copy, and validates after each
 // run of frames. It is for lossless subscribers of topics that never evict

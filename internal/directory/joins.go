@@ -174,6 +174,9 @@ func (c *core) drained(s *session, m *control.Message) bool {
 		return false
 	}
 	j.drained = true
+	if u.joins() && l.phase == live && l.owner != nil { // it gave the lane up: nobody needs holding back
+		l.owner.send(&control.Message{Op: control.OpLeave, Lane: l.head.Epoch, Sub: u.head.Epoch, Reason: "drained"})
+	}
 	c.release(l)
 	return true
 }
