@@ -27,7 +27,7 @@ awk -v module="$(go list -m)/" -v min="$min" -v gated="$*" '
 			gate[name[i]] = 1
 			if (!(name[i] in all)) { print name[i] ": no counters at all"; failed = 1 }
 		}
-		for (package in all) {
+		for (package in all) if (all[package]) {
 			percent = 100 * seen[package] / all[package]
 			short = gate[package] && percent < min
 			if (short) failed = 1
