@@ -159,3 +159,24 @@ func TestSocketThatCannotBeSeenHasTheRegistrysGroup(t *testing.T) {
 		t.Errorf("group %d, mine %v", l.group(), l.mine())
 	}
 }
+
+func TestUnitFilesNameThePlacesThatClientsKnow(t *testing.T) {
+	paths := config.DefaultPaths(0, func(string) string { return "" })
+	for unit, lines := range map[string][]string{
+		"mycelium-registry.socket": {"ListenSequentialPacket=" + paths.Socket},
+		"mycelium-registry.service": {
+			"Environment=MYCELIUM_REGISTRY=" + paths.Socket,
+			"Environment=MYCELIUM_SHM_DIR=" + paths.ShmDir,
+			"--config " + paths.ConfigFile,
+			"Type=notify-reload",
+		},
+	} {
+		text, err := os.ReadFile(filepath.Join("..", "docs", "systemd", unit))
+		must(t, err)
+		for _, line := range lines {
+			if !strings.Contains(string(text), line+"\n") {
+				t.Errorf("%s has no %q", unit, line)
+			}
+		}
+	}
+}
