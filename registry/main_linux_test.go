@@ -244,6 +244,8 @@ var _ = testproc.Register("client", func(args []string) error {
 			_, err = c.Request(ctx, &control.Message{Op: control.OpCreate, Topic: name})
 		case "delete":
 			_, err = c.Request(ctx, &control.Message{Op: control.OpDelete, Topic: name})
+		case "files":
+			err = limitFiles(name)
 		case "close":
 			for _, h := range open {
 				err = h.Close()

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/torq/mycelium/internal/testproc"
 	"golang.org/x/sys/unix"
 )
 
@@ -33,11 +34,7 @@ func surroundings() error {
 		}
 	}
 	if n := os.Getenv(filesEnv); n != "" {
-		files, err := strconv.ParseUint(n, 10, 64)
-		if err == nil {
-			err = unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: files, Max: files})
-		}
-		if err != nil {
+		if err := limitFiles(n); err != nil {
 			return err
 		}
 	}
@@ -61,8 +58,42 @@ func surroundings() error {
 	return nil
 }
 
+// limitFiles lets descriptors below n be opened, and no other.
+func limitFiles(n string) error {
+	var files unix.Rlimit
+	err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files)
+	if err == nil {
+		files.Cur, err = strconv.ParseUint(n, 10, 64)
+	}
+	if err == nil {
+		err = unix.Setrlimit(unix.RLIMIT_NOFILE, &files)
+	}
+	return err
+}
+
+// Whether this machine lets a test mount something: "yes", or why not.
+var _ = testproc.Register("may-mount", func(args []string) error {
+	if err := privateTmpfs(args[0]); err != nil {
+		fmt.Println(err)
+	} else {
+		fmt.Println("yes")
+	}
+	return nil
+})
+
 // mountTmpfs starts this process again, where the file system is.
 func mountTmpfs(dir string) error {
+	if err := privateTmpfs(dir); err != nil {
+		return err
+	}
+	os.Unsetenv(tmpfsEnv)
+	os.Setenv("MYCELIUM_TEST_PROC", "registry")
+	os.Setenv("MYCELIUM_TEST_PARENT", strconv.Itoa(os.Getppid()))
+	return syscall.Exec("/proc/self/exe", os.Args, os.Environ())
+}
+
+// privateTmpfs mounts a tmpfs of 4 MiB for this thread alone.
+func privateTmpfs(dir string) error {
 	runtime.LockOSThread()
 	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
 		return fmt.Errorf("unshare: %w", err)
@@ -73,10 +104,7 @@ func mountTmpfs(dir string) error {
 	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=4m,mode=0700"); err != nil {
 		return fmt.Errorf("mount tmpfs: %w", err)
 	}
-	os.Unsetenv(tmpfsEnv)
-	os.Setenv("MYCELIUM_TEST_PROC", "registry")
-	os.Setenv("MYCELIUM_TEST_PARENT", strconv.Itoa(os.Getppid()))
-	return syscall.Exec("/proc/self/exe", os.Args, os.Environ())
+	return nil
 }
 
 func discard() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
