@@ -121,14 +121,14 @@ func (s *Subscriber) Poll(h func(Frame), limit int) (n int, err error) {
 			return 0, err
 		}
 	}
-	lanes := len(s.lanes)
+	lanes, first := s.lanes, s.next // a lane that ends changes both
 	s.sweep++
 	for i := range lanes {
-		at := s.next + i
-		if at >= lanes {
-			at -= lanes
+		at := first + i
+		if at >= len(lanes) {
+			at -= len(lanes)
 		}
-		r := s.lanes[at]
+		r := lanes[at]
 		if r.idle >= coldAfter && (s.sweep+uint32(at))&7 != 0 {
 			continue
 		}
