@@ -42,7 +42,7 @@ func openBus(ctx context.Context, env Env, topics string) (b *bus, err error) {
 	}
 	cmd := env.Registry(config)
 	cmd.Stderr = env.Stderr
-	cmd.SysProcAttr = ownGroup
+	cmd.SysProcAttr = dieWithParent
 	cmd.Env = withoutSettings(cmd.Environ())
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start the registry: %w", err)

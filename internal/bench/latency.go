@@ -59,8 +59,8 @@ const (
 	wakePauseNs  = 300_000
 )
 
-// defaults fills the zero fields and makes Count a multiple of Runs.
-func (o *LatencyOptions) defaults() (err error) {
+// Validate fills the zero fields and reports the first impossible value.
+func (o *LatencyOptions) Validate() (err error) {
 	if o.Runs == 0 {
 		o.Runs = latencyRuns
 	}
@@ -130,7 +130,7 @@ type measured struct {
 // measure runs pairs of jobs, of which the second measures and is prepared
 // first.
 func (o LatencyOptions) measure(ctx context.Context, env Env, bare, onBus [2]job) (*measured, error) {
-	if err := o.defaults(); err != nil {
+	if err := o.Validate(); err != nil {
 		return nil, err
 	}
 	b, err := openBus(ctx, env, "")
@@ -138,7 +138,7 @@ func (o LatencyOptions) measure(ctx context.Context, env Env, bare, onBus [2]job
 		return nil, err
 	}
 	defer b.close()
-	t, err := newTeam(env, b.socket, o.CPUs, floorUsed, "first worker", "second worker")
+	t, err := newTeam(env, b.socket, floorUsed, pinned(o.CPUs, "first worker", "second worker"))
 	if err != nil {
 		return nil, err
 	}

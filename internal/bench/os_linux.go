@@ -32,22 +32,29 @@ func CPUs() ([]int, error) {
 	return cpus, nil
 }
 
-// startOn starts cmd on one processor; every thread of the child inherits the
+// startOn starts cmd on these processors; every thread of the child inherits the
 // affinity of the thread that starts it.
-func startOn(cmd *exec.Cmd, cpu int) error {
+func startOn(cmd *exec.Cmd, cpus []int) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	var before, one unix.CPUSet
+	var before, set unix.CPUSet
 	if err := unix.SchedGetaffinity(0, &before); err != nil {
 		return err
 	}
-	one.Set(cpu)
-	if err := unix.SchedSetaffinity(0, &one); err != nil {
+	for _, c := range cpus {
+		set.Set(c)
+	}
+	if err := unix.SchedSetaffinity(0, &set); err != nil {
 		return err
 	}
 	defer func() { _ = unix.SchedSetaffinity(0, &before) }()
 	return cmd.Start()
 }
+
+// dieWithParent is ownGroup for a child that does not listen to its parent. The
+// signal comes when the thread that started it ends, which Go's threads do with
+// the process.
+var dieWithParent = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
 
 // ownGroup keeps the terminal's Ctrl-C for the parent, which ends its workers
 // itself.

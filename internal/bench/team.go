@@ -45,9 +45,22 @@ type team struct {
 	shared *segment.Mapping
 }
 
-// newTeam starts a worker per name, the i-th on cpus[i mod len(cpus)], with
-// bytes of shared memory.
-func newTeam(env Env, socket string, cpus []int, bytes int, names ...string) (t *team, err error) {
+// member is a worker to be: its name in errors, and where it may run.
+type member struct {
+	name string
+	cpus []int
+}
+
+// pinned puts the i-th name on cpus[i mod len(cpus)].
+func pinned(cpus []int, names ...string) (ms []member) {
+	for i, name := range names {
+		ms = append(ms, member{name, cpus[i%len(cpus) : i%len(cpus)+1]})
+	}
+	return ms
+}
+
+// newTeam starts the workers, with bytes of shared memory.
+func newTeam(env Env, socket string, bytes int, members []member) (t *team, err error) {
 	t = &team{env: env, socket: socket}
 	defer func() {
 		if err != nil {
@@ -59,10 +72,10 @@ func newTeam(env Env, socket string, cpus []int, bytes int, names ...string) (t 
 			return nil, err
 		}
 	}
-	for i, name := range names {
-		p, err := t.start(name, cpus[i%len(cpus)])
+	for _, m := range members {
+		p, err := t.start(m)
 		if err != nil {
-			return nil, fmt.Errorf("start %s: %w", name, err)
+			return nil, fmt.Errorf("start %s: %w", m.name, err)
 		}
 		t.procs = append(t.procs, p)
 	}
@@ -85,8 +98,8 @@ func (t *team) share(bytes int) (err error) {
 	return err
 }
 
-func (t *team) start(name string, cpu int) (*proc, error) {
-	p := &proc{name: name, cmd: t.env.Worker(t.socket, t.file != nil), replies: make(chan reply), waited: make(chan struct{})}
+func (t *team) start(m member) (*proc, error) {
+	p := &proc{name: m.name, cmd: t.env.Worker(t.socket, t.file != nil), replies: make(chan reply), waited: make(chan struct{})}
 	p.cmd.Stderr = t.env.Stderr
 	p.cmd.SysProcAttr = ownGroup
 	// A signal to preempt a goroutine costs microseconds, and a hot loop has
@@ -104,7 +117,7 @@ func (t *team) start(name string, cpu int) (*proc, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := startOn(p.cmd, cpu); err != nil {
+	if err := startOn(p.cmd, m.cpus); err != nil {
 		return nil, err
 	}
 	p.enc = json.NewEncoder(p.in)
@@ -176,16 +189,24 @@ func (t *team) do(ctx context.Context, as ...assignment) ([]result, error) {
 	if err := t.prepare(ctx, as...); err != nil {
 		return nil, err
 	}
+	if err := tell(order{Go: true}, as...); err != nil {
+		return nil, err
+	}
+	return collect(ctx, as...)
+}
+
+// tell gives every worker the same order.
+func tell(o order, as ...assignment) error {
 	for _, a := range as {
-		if err := a.to.enc.Encode(order{Go: true}); err != nil {
-			return nil, fmt.Errorf("%s: %w", a.to.name, err)
+		if err := a.to.enc.Encode(o); err != nil {
+			return fmt.Errorf("%s: %w", a.to.name, err)
 		}
 	}
-	return t.collect(ctx, as...)
+	return nil
 }
 
 // collect waits for the results, and stops at the first worker that fails.
-func (t *team) collect(ctx context.Context, as ...assignment) ([]result, error) {
+func collect(ctx context.Context, as ...assignment) ([]result, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	results := make([]result, len(as))

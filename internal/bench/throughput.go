@@ -49,7 +49,8 @@ type ThroughputReport struct {
 
 const throughputRuns = 5
 
-func (o *ThroughputOptions) defaults() (err error) {
+// Validate fills the zero fields and reports the first impossible value.
+func (o *ThroughputOptions) Validate() (err error) {
 	if o.Runs == 0 {
 		o.Runs = throughputRuns
 	}
@@ -90,7 +91,7 @@ func (r run) rate() float64 { return ratio(float64(r.messages), r.seconds) }
 
 // MeasureThroughput alternates rounds of the baseline and of the bus.
 func MeasureThroughput(ctx context.Context, env Env, o ThroughputOptions) (*ThroughputReport, error) {
-	if err := o.defaults(); err != nil {
+	if err := o.Validate(); err != nil {
 		return nil, err
 	}
 	b, err := openBus(ctx, env, "")
@@ -105,7 +106,7 @@ func MeasureThroughput(ctx context.Context, env Env, o ThroughputOptions) (*Thro
 	for i := range o.Subscribers {
 		names = append(names, fmt.Sprintf("subscriber %d", i))
 	}
-	t, err := newTeam(env, b.socket, o.CPUs, slotRingBytes(o.Size), names...)
+	t, err := newTeam(env, b.socket, slotRingBytes(o.Size), pinned(o.CPUs, names...))
 	if err != nil {
 		return nil, err
 	}

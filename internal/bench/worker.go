@@ -35,14 +35,16 @@ type job struct {
 	Lossy   bool   `json:"lossy,omitempty"`
 	Yield   bool   `json:"yield,omitempty"` // more workers than processors: whoever waits lets the others run
 	Idle    string `json:"idle,omitempty"`
-	Slow    bool   `json:"slow,omitempty"`
+	SlowNs  int64  `json:"slow_ns,omitempty"` // demo: how long a slow subscriber sleeps after each poll
+	Data    string `json:"data,omitempty"`    // demo: the recording, "" = the sample
+	Rate    uint64 `json:"rate,omitempty"`    // demo: messages per second
 }
 
 // order is a line that the parent writes.
 type order struct {
 	Job    *job    `json:"job,omitempty"`
 	Go     bool    `json:"go,omitempty"`
-	Finish *uint64 `json:"finish,omitempty"` // demo: stop; a subscriber, after so many messages
+	Finish *uint64 `json:"finish,omitempty"` // demo: a publisher stops, a subscriber when it has accounted for so many
 }
 
 // reply is a line that a worker writes.
@@ -62,6 +64,10 @@ type result struct {
 	StartNs  int64   `json:"start_ns"`
 	EndNs    int64   `json:"end_ns"`
 	Parks    uint64  `json:"parks"`
+	// demo
+	Duplicated uint64 `json:"duplicated"`
+	OutOfOrder uint64 `json:"out_of_order"`
+	Corrupt    uint64 `json:"corrupt"` // not the message that was published
 }
 
 // task is a prepared job.
@@ -80,18 +86,20 @@ func (t *task) finish() (err error) {
 }
 
 var ops = map[string]func(*worker, *job, *task) error{
-	"floor-ping":    prepareFloorPing,
-	"floor-pong":    prepareFloorPong,
-	"bus-ping":      prepareBusPing,
-	"bus-pong":      prepareBusPong,
-	"slots-write":   prepareSlotsWrite,
-	"slots-read":    prepareSlotsRead,
-	"bus-publish":   preparePublish,
-	"bus-subscribe": prepareSubscribe,
-	"futex-wake":    prepareFutexWake,
-	"futex-wait":    prepareFutexWait,
-	"bus-wake":      prepareBusWake,
-	"bus-park":      prepareBusPark,
+	"floor-ping":     prepareFloorPing,
+	"floor-pong":     prepareFloorPong,
+	"bus-ping":       prepareBusPing,
+	"bus-pong":       prepareBusPong,
+	"slots-write":    prepareSlotsWrite,
+	"slots-read":     prepareSlotsRead,
+	"bus-publish":    preparePublish,
+	"bus-subscribe":  prepareSubscribe,
+	"futex-wake":     prepareFutexWake,
+	"futex-wait":     prepareFutexWait,
+	"bus-wake":       prepareBusWake,
+	"bus-park":       prepareBusPark,
+	"demo-publish":   prepareDemoPublish,
+	"demo-subscribe": prepareDemoSubscribe,
 }
 
 // worker is the child's side.
