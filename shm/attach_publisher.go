@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"sync/atomic"
 	"time"
 	"weak"
@@ -292,23 +293,13 @@ func (p *Publisher) storeBeat() {
 // that it is complete, and word to the directory. Publishing goroutine only.
 // What was published stays readable for the bus's grace time.
 func (p *Publisher) Close() error {
-	if p.dead != nil {
+	if p.closed {
 		return nil
 	}
-	p.endClaim()
-	if p.makeRoom(0, false) == nil {
-		pos := p.pos
-		*p.ring.word(pos + layout.OffLen) = 0
-		*p.ring.word(pos + layout.OffSeq) = p.seq
-		*p.ring.word(pos + layout.OffTime) = 0
-		storeRelaxed(p.ring.word(pos+layout.FrameHeaderBytes), 0)
-		seqlock.StoreRelease(p.ring.word(pos), layout.Commit(pos, layout.KindEnd)) // SYNC commit/poll
+	p.closed = true
+	if p.dead == nil {
+		p.end()
 	}
-	p.storeTail()
-	if set := p.set.Load(); len(set.sleepers) != 0 {
-		p.wake(set)
-	}
-	atomic.StoreUint32(word32(p.mem, layout.OffState), uint32(layout.LaneClosed))
 	p.dead, p.room, p.limit = ErrClosed, 0, 0
 	if p.client == nil {
 		return nil
@@ -319,6 +310,30 @@ func (p *Publisher) Close() error {
 		return fmt.Errorf("close %s: %w", p.hdr.Topic, err)
 	}
 	return nil // a registry that is down finds the closed lane when it comes back
+}
+
+// end writes the END frame and the last words of the header.
+func (p *Publisher) end() {
+	old := debug.SetPanicOnFault(true)
+	defer func() {
+		debug.SetPanicOnFault(old)
+		var err error
+		p.caught(recover(), &err) // truncated: there is nothing left to end
+	}()
+	p.endClaim()
+	if p.makeRoom(0, false) == nil {
+		pos := p.pos
+		*p.ring.word(pos + layout.OffLen) = 0
+		*p.ring.word(pos + layout.OffSeq) = p.seq
+		*p.ring.word(pos + layout.OffTime) = 0
+		storeRelaxed(p.ring.word(pos+layout.FrameHeaderBytes), 0)                  // I4
+		seqlock.StoreRelease(p.ring.word(pos), layout.Commit(pos, layout.KindEnd)) // SYNC commit/poll
+	}
+	p.storeTail() // not past END: a late joiner starts before it
+	if set := p.set.Load(); len(set.sleepers) != 0 {
+		p.wake(set)
+	}
+	atomic.StoreUint32(word32(p.mem, layout.OffState), uint32(layout.LaneClosed))
 }
 
 // release unmaps the lane, and with it gives up the lock.

@@ -263,14 +263,19 @@ func (p *Publisher) join(pr *peer, lossless, park bool) (*member, error) {
 	if lossless && len(set.lossless) >= layout.Notices {
 		return nil, fmt.Errorf("%w: the lane has %d lossless subscribers, the most it takes", ErrQuota, layout.Notices)
 	}
-	m := newMember(pr, p.hdr.Lane, lossless, park)
-	p.tickets++
-	m.ticket = p.tickets
+	var notice uint32
 	if lossless {
-		m.notice = p.freeNotice(set)
-		p.notices[m.notice] = m.ticket
+		notice = p.freeNotice(set)
 	}
 	for {
+		// A fresh member and ticket for each attempt: the publishing goroutine
+		// may have used, or evicted, the one before.
+		m := newMember(pr, p.hdr.Lane, lossless, park)
+		p.tickets++
+		m.ticket, m.notice = p.tickets, notice
+		if lossless {
+			p.notices[notice] = m.ticket
+		}
 		j := atomic.LoadUint64(word64(p.mem, layout.OffTailPos)) // SYNC tail/join
 		m.join, m.last = j, j
 		p.swapSet(func(s *memberSet) *memberSet { return s.with(m) }) // SYNC join/refill
@@ -281,12 +286,8 @@ func (p *Publisher) join(pr *peer, lossless, park bool) (*member, error) {
 		if !lossless || seqlock.Diff(i+p.grantMax(), j) <= int64(p.hdr.Ring) {
 			return m, nil
 		}
-		// Never leave an old J in the set while looking for a newer tail. A
-		// fresh member each time: the publishing goroutine may have used this one.
+		// Never leave an old J in the set while looking for a newer tail.
 		p.remove(m)
-		ticket, notice := m.ticket, m.notice
-		m = newMember(pr, p.hdr.Lane, lossless, park)
-		m.ticket, m.notice = ticket, notice
 		runtime.Gosched()
 	}
 }

@@ -33,6 +33,7 @@ type Publisher struct {
 	set       atomic.Pointer[memberSet]
 	stamp     Timestamps
 	shift     uint8
+	closed    bool
 	dead      error // set once: ErrClosed or a fault
 
 	intentL uint64 // own copy of the intent word
@@ -152,6 +153,18 @@ func (p *Publisher) publishGuarded(typ uint16, payload []byte) (seq uint64, err 
 	return seq, nil
 }
 
+// markFault tells who looks at the header, if that is still there.
+func (p *Publisher) markFault() {
+	old := debug.SetPanicOnFault(true)
+	defer func() {
+		debug.SetPanicOnFault(old)
+		_ = recover()
+	}()
+	atomic.StoreUint32(word32(p.mem, layout.OffState), uint32(layout.LaneFault))
+	p.counts[layout.MetricFaults]++
+	p.metrics.Store(p.counts[:])
+}
+
 // Protect runs f, a publishing loop, and makes each Publish in it about a third
 // cheaper: the recovery from a memory fault (a segment truncated by somebody
 // with the registry's rights) is set up once around f rather than once a frame.
@@ -189,6 +202,7 @@ func (p *Publisher) caught(v any, err *error) {
 		panic(v)
 	}
 	p.claimed, p.room, p.limit = false, 0, 0
+	p.markFault()
 	p.dead = &LaneError{Topic: TopicID(p.hdr.TopicID), Source: SourceID(p.hdr.SourceID.Low()), Pos: p.pos,
 		Reason: "the segment was truncated under its publisher", Err: ErrFault}
 	*err = p.dead

@@ -53,7 +53,7 @@ const (
 	OffTailPos = OffTail + 8 // the cell's words, for whoever needs no consistent pair
 	OffTailSeq = OffTail + 16
 
-	BeatWords = 3 // mono ns, wall ns of the same instant, wall-pair age marker
+	BeatWords = 2 // mono ns, wall ns of the same instant
 	BeatBytes = 8 * (1 + BeatWords)
 
 	MetricWords = 31
