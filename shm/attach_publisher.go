@@ -285,7 +285,7 @@ func (p *Publisher) storeBeat() {
 	p.control.Lock()
 	defer p.control.Unlock()
 	if p.mapping != nil {
-		p.beat.Store([]uint64{uint64(clock.Mono()), uint64(clock.Wall())})
+		shielded(p.mem, func() { p.beat.Store([]uint64{uint64(clock.Mono()), uint64(clock.Wall())}) })
 	}
 }
 
@@ -333,7 +333,9 @@ func (p *Publisher) end() {
 	if set := p.set.Load(); len(set.sleepers) != 0 {
 		p.wake(set)
 	}
-	atomic.StoreUint32(word32(p.mem, layout.OffState), uint32(layout.LaneClosed))
+	if p.dead == nil {
+		atomic.StoreUint32(word32(p.mem, layout.OffState), uint32(layout.LaneClosed))
+	}
 }
 
 // release unmaps the lane, and with it gives up the lock.

@@ -149,7 +149,7 @@ func (s *Subscriber) openReader(m *control.Message, f *os.File, joined *joinedAg
 		return nil, errNoDescriptor
 	}
 	h, err := segment.ReadLane(f)
-	if err != nil && !errors.Is(err, segment.ErrUnlinked) {
+	if err != nil {
 		return nil, err
 	}
 	if h.Epoch != m.Lane {
@@ -223,7 +223,7 @@ func (s *Subscriber) storeBeat() {
 	s.control.Lock()
 	defer s.control.Unlock()
 	if s.mapping != nil {
-		s.beat.Store([]uint64{uint64(clock.Mono()), uint64(clock.Wall())})
+		shielded(s.mem, func() { s.beat.Store([]uint64{uint64(clock.Mono()), uint64(clock.Wall())}) })
 	}
 }
 
@@ -240,7 +240,7 @@ func (s *Subscriber) Close() error {
 	for atomic.LoadUint32(&s.busy) != 0 { // SYNC busy/close
 		runtime.Gosched()
 	}
-	s.stats.Store(s.counts[:])
+	shielded(s.mem, func() { s.stats.Store(s.counts[:]) })
 	for _, l := range [][]*reader{s.lanes, s.waiting} {
 		for _, r := range l {
 			if r.mapping != nil {
@@ -253,7 +253,7 @@ func (s *Subscriber) Close() error {
 	if s.client == nil {
 		return nil
 	}
-	s.final = s.readStats()
+	s.final = statsOf(s.counts[:])
 	if err := s.release(); err != nil {
 		return err
 	}

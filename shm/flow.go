@@ -86,24 +86,54 @@ const (
 	spinPauses = 16
 )
 
-// stall is one wait for room.
-type stall struct {
+// round is one wait for room.
+type round struct {
 	start int64
-	last  int64 // clock at the last round
 	sleep time.Duration
+}
 
+// stall is how long one member has made no progress. It outlives a wait, so that
+// a publisher that only claims, and never waits, evicts as well.
+type stall struct {
 	of     *member // whom the publisher waits for
 	at     uint64  // where it was at its last progress
 	active uint64  // its activity word then
-	idle   int64   // observed time since, freezes of both sides left out
+	last   int64   // clock at the last look
+	idle   int64   // observed time without progress, freezes of both sides left out
+}
+
+// look adds the time since the last look, unless m made progress.
+func (s *stall) look(m *member, now int64) {
+	if active := atomic.LoadUint64(m.activity); m != s.of || m.last != s.at || active != s.active {
+		*s = stall{of: m, at: m.last, active: active, last: now}
+		return
+	}
+	s.idle += min(now-s.last, roundMax)
+	s.last = now
 }
 
 // refill moves the intent so that positions below need may be written. It is
 // the only place that changes the intent.
-func (p *Publisher) refill(need uint64, wait bool) error {
-	var st stall
+func (p *Publisher) refill(need uint64, wait bool) (err error) {
+	var r round
+	for again := true; again; {
+		again, err = p.tryRefill(&r, need, wait)
+	}
+	return err
+}
+
+// tryRefill is refill until the cursor file of a member goes away under it; that
+// member is evicted, and again is true.
+func (p *Publisher) tryRefill(st *round, need uint64, wait bool) (again bool, err error) {
+	var set *memberSet
+	done := false
+	defer func() {
+		if !done {
+			again = p.peerGone(set, recover())
+		}
+	}()
 	for {
-		set := p.set.Load() // SYNC join/refill
+		set = p.set.Load() // SYNC join/refill
 		lim := p.pos + p.hdr.Ring
 		var slowest *member
 		for _, m := range set.lossless {
@@ -127,12 +157,37 @@ func (p *Publisher) refill(need uint64, wait bool) error {
 			if st.start != 0 {
 				p.counts[layout.MetricBackpressureNs] += uint64(clock.Mono() - st.start)
 			}
-			return nil
+			p.stuck = stall{}
+			done = true
+			return false, nil
 		}
-		if err := p.backpressure(&st, set, slowest, need, wait); err != nil {
-			return err
+		if err := p.backpressure(st, set, slowest, need, wait); err != nil {
+			done = true
+			return false, err
 		}
 	}
+}
+
+// peerGone evicts the member of set whose cursor file was truncated, v being
+// what the look at it panicked with. Any other panic goes on.
+func (p *Publisher) peerGone(set *memberSet, v any) bool {
+	if v == nil { // the goroutine exits
+		return false
+	}
+	if addr, ok := faultAddr(v); ok {
+		for _, l := range [][]*member{set.lossless, set.sleepers} {
+			for _, m := range l {
+				if addrWithin(addr, m.peer.mem) {
+					if m.held() {
+						p.evict(m, evictHostile)
+					}
+					p.remove(m)
+					return true
+				}
+			}
+		}
+	}
+	panic(v)
 }
 
 // grant publishes the new intent. I5: the intent is visible before any byte
@@ -157,10 +212,10 @@ func (p *Publisher) grant(need, lim uint64) {
 }
 
 // backpressure waits one round for the slowest member, or gives up.
-func (p *Publisher) backpressure(st *stall, set *memberSet, m *member, need uint64, wait bool) error {
+func (p *Publisher) backpressure(st *round, set *memberSet, m *member, need uint64, wait bool) error {
 	now := clock.Mono()
 	if st.start == 0 {
-		*st = stall{start: now, last: now, sleep: sleepMin}
+		*st = round{start: now, sleep: sleepMin}
 		p.counts[layout.MetricBackpressure]++
 		p.storeTail()
 	}
@@ -170,25 +225,23 @@ func (p *Publisher) backpressure(st *stall, set *memberSet, m *member, need uint
 			return nil
 		}
 	}
-	if !wait || p.policy.Kind == PolicyFail {
+	waited, t := now-st.start, p.policy.timeout()
+	switch p.policy.Kind {
+	case PolicyFail:
 		return ErrBackpressure
-	}
-	if active := atomic.LoadUint64(m.activity); m != st.of || m.last != st.at || active != st.active {
-		st.of, st.at, st.active, st.idle = m, m.last, active, 0
-	} else {
-		st.idle += min(now-st.last, roundMax)
-	}
-	st.last = now
-	waited := now - st.start
-	if t := p.policy.timeout(); t > 0 {
-		switch {
-		case p.policy.Kind == PolicyEvict && time.Duration(st.idle) >= t:
+	case PolicyEvict:
+		if p.stuck.look(m, now); t > 0 && time.Duration(p.stuck.idle) >= t {
 			p.evict(m, evictStalled)
 			return nil
-		case p.policy.Kind == PolicyBlock && time.Duration(waited) >= t:
+		}
+	case PolicyBlock:
+		if wait && t > 0 && time.Duration(waited) >= t {
 			p.counts[layout.MetricBackpressureNs] += uint64(waited)
 			return &BackpressureError{Subscriber: m.peer.epoch.String(), LagBytes: p.pos - m.last, Waited: time.Duration(waited)}
 		}
+	}
+	if !wait {
+		return ErrBackpressure
 	}
 	switch {
 	case waited < spinFor:
@@ -253,12 +306,19 @@ func (p *Publisher) remove(m *member) {
 // J is the tail hint. The set changes by CAS, a full fence; if the intent could
 // by then, or by one more Refill that had loaded the old set, have passed J+cap,
 // the member is taken out again and a newer tail is tried.
-func (p *Publisher) join(pr *peer, lossless, park bool) (*member, error) {
+func (p *Publisher) join(pr *peer, lossless, park bool) (m *member, err error) {
 	p.control.Lock()
 	defer p.control.Unlock()
 	if p.mapping == nil && p.client != nil {
 		return nil, ErrClosed
 	}
+	if !shielded(p.mem, func() { m, err = p.joinAt(pr, lossless, park) }) {
+		return nil, ErrFault
+	}
+	return m, err
+}
+
+func (p *Publisher) joinAt(pr *peer, lossless, park bool) (*member, error) {
 	set := p.set.Load()
 	if lossless && len(set.lossless) >= layout.Notices {
 		return nil, fmt.Errorf("%w: the lane has %d lossless subscribers, the most it takes", ErrQuota, layout.Notices)

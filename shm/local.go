@@ -29,6 +29,8 @@ type LocalDirectory struct {
 	server *directory.Server
 	path   string
 	remove bool
+	mu     sync.Mutex
+	closed bool // guarded by mu: no connection is added once Close waits for them
 	conns  sync.WaitGroup
 }
 
@@ -80,6 +82,11 @@ func (p Policy) control() control.Policy {
 // Client attaches to the bus; any number may.
 func (d *LocalDirectory) Client(ctx context.Context) (*Client, error) {
 	return Connect(ctx, func(context.Context) (*control.Conn, error) {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		if d.closed {
+			return nil, fmt.Errorf("local directory %s: %w", d.path, ErrClosed)
+		}
 		a, b, err := control.Pair()
 		if err != nil {
 			return nil, err
@@ -98,6 +105,9 @@ func (d *LocalDirectory) Path() string { return d.path }
 
 // Close ends the directory. Clients still open keep what they have attached.
 func (d *LocalDirectory) Close() error {
+	d.mu.Lock()
+	d.closed = true
+	d.mu.Unlock()
 	err := d.server.Close()
 	d.conns.Wait()
 	if d.remove {

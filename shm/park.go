@@ -1,6 +1,7 @@
 package shm
 
 import (
+	"runtime/debug"
 	"sync/atomic"
 	"time"
 
@@ -26,16 +27,19 @@ type parker struct {
 	s        *Subscriber
 	sleeping *uint32
 	kicked   *uint32
+	seen     uint32 // kicked at the last wait
 	number   uint32
 	rebuild  bool // the set of lanes changed
 	waiters  []waiter
 	lanes    []*reader
 }
 
-const (
-	parkBelt    = 250 * time.Millisecond // in case of a bug in all of the above
-	parkPartial = time.Millisecond       // more lanes than one futex_waitv takes: the rest are looked at this often
-)
+// parkBelt is in case of a bug in all of the above; tests take it off.
+var parkBelt = 250 * time.Millisecond
+
+// parkPartial is for more lanes than one futex_waitv takes: the rest are looked at
+// this often.
+const parkPartial = time.Millisecond
 
 func newParker(s *Subscriber) *parker {
 	return &parker{s: s, sleeping: word32(s.mem, layout.OffSleeping), kicked: word32(s.mem, layout.OffKick), rebuild: true}
@@ -49,19 +53,34 @@ func (p *parker) kick() {
 	if p.s.unmapped {
 		return
 	}
-	atomic.AddUint32(p.kicked, 1)
+	shielded(p.s.mem, func() { atomic.AddUint32(p.kicked, 1) })
 	futexWake(p.kicked)
 }
 
 // wait sleeps until one of the lanes has a frame, somebody kicks, or the belt.
 func (p *parker) wait() {
 	s := p.s
-	seqlock.StoreRelease32(&s.busy, 1) // SYNC busy/close
+	s.enter()
 	defer seqlock.StoreRelease32(&s.busy, 0)
 	if s.closed.Load() {
 		return
 	}
-	if p.rebuild || len(p.lanes) != len(s.lanes) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if v := recover(); v != nil {
+			if _, fault := faultAddr(v); !fault {
+				panic(v)
+			}
+			// A segment was truncated: the next Poll meets it and says which.
+		}
+	}()
+	// Who kicks changed something before it, a context perhaps, that the caller
+	// is to look at: a kick since the last wait ends this one.
+	if k := atomic.LoadUint32(p.kicked); k != p.seen {
+		p.seen = k
+		return
+	}
+	if p.rebuild {
 		p.rebuild = false
 		p.lanes = s.lanes
 		p.waiters = makeWaiters(p.kicked, p.lanes)

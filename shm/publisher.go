@@ -41,6 +41,7 @@ type Publisher struct {
 	claimID uint64
 	lastTS  int64
 	probed  int64 // clock at the last lock probe
+	stuck   stall
 	tsc     *clock.TSC
 	bytes   uint64
 	counts  [layout.MetricDeadReleases + 1]uint64
@@ -142,7 +143,7 @@ func (p *Publisher) publishGuarded(typ uint16, payload []byte) (seq uint64, err 
 		}
 	}()
 	n := uint64(len(payload))
-	if p.pos+layout.FrameBytes(n) > p.limit || n > p.maxMsg {
+	if p.pos+layout.FrameBytes(n) > p.limit || n > p.maxMsg || p.claimed {
 		if err := p.makeRoom(n, true); err != nil {
 			return 0, err
 		}
@@ -155,14 +156,11 @@ func (p *Publisher) publishGuarded(typ uint16, payload []byte) (seq uint64, err 
 
 // markFault tells who looks at the header, if that is still there.
 func (p *Publisher) markFault() {
-	old := debug.SetPanicOnFault(true)
-	defer func() {
-		debug.SetPanicOnFault(old)
-		_ = recover()
-	}()
-	atomic.StoreUint32(word32(p.mem, layout.OffState), uint32(layout.LaneFault))
-	p.counts[layout.MetricFaults]++
-	p.metrics.Store(p.counts[:])
+	shielded(p.mem, func() {
+		atomic.StoreUint32(word32(p.mem, layout.OffState), uint32(layout.LaneFault))
+		p.counts[layout.MetricFaults]++
+		p.metrics.Store(p.counts[:])
+	})
 }
 
 // Protect runs f, a publishing loop, and makes each Publish in it about a third
@@ -193,7 +191,8 @@ func (p *Publisher) openFastPath() {
 }
 
 // caught turns a memory fault in the lane into ErrFault and ends the publisher:
-// somebody truncated the segment. Any other panic goes on.
+// somebody truncated the segment. Any other panic goes on. What is left for the
+// owner to do is Close.
 func (p *Publisher) caught(v any, err *error) {
 	if v == nil {
 		return
@@ -303,6 +302,8 @@ type Claim struct {
 
 // Bytes is the payload in the lane: n bytes with arbitrary content, to be
 // written before Commit and not touched after; nil once the claim has ended.
+// Writing to a lane that somebody has truncated is a memory fault in the caller's
+// code, which Protect catches.
 func (c *Claim) Bytes() []byte {
 	if !c.open() {
 		return nil
@@ -313,15 +314,37 @@ func (c *Claim) Bytes() []byte {
 func (c *Claim) open() bool { return c.p != nil && c.p.claimed && c.id == c.p.claimID }
 
 // Commit makes the frame visible and returns its sequence. An ended claim
-// commits nothing and returns 0.
+// commits nothing and returns 0, as does a lane that was truncated meanwhile: the
+// publisher's next call returns ErrFault.
 func (c *Claim) Commit() (seq uint64) {
 	if !c.open() {
 		return 0
 	}
 	p := c.p
-	seq = p.commit(p.pos+layout.FrameBytes(uint64(c.n)), layout.Meta(c.n, c.typ, 0, p.hdr.Hops))
-	p.endClaim()
 	c.p = nil
+	next, meta := p.pos+layout.FrameBytes(uint64(c.n)), layout.Meta(c.n, c.typ, 0, p.hdr.Hops)
+	if p.protected {
+		seq = p.commit(next, meta)
+	} else {
+		seq = p.commitGuarded(next, meta)
+	}
+	p.endClaim()
+	return seq
+}
+
+// commitGuarded is commit outside Protect: after a memory fault nothing was
+// published, and the publisher's next call tells.
+func (p *Publisher) commitGuarded(next, meta uint64) (seq uint64) {
+	done, old := false, debug.SetPanicOnFault(true)
+	defer func() {
+		debug.SetPanicOnFault(old)
+		if !done {
+			var err error
+			p.caught(recover(), &err)
+		}
+	}()
+	seq = p.commit(next, meta)
+	done = true
 	return seq
 }
 
@@ -474,11 +497,20 @@ func (p *Publisher) makeRoom(n uint64, wait bool) (err error) {
 	if p.lost.Load() {
 		return fmt.Errorf("%w: the registry gave this lane up", ErrClosed)
 	}
+	old := debug.SetPanicOnFault(true)
+	done := false
+	defer func() {
+		debug.SetPanicOnFault(old)
+		if !done {
+			p.caught(recover(), &err)
+		}
+	}()
 	size := layout.FrameBytes(n)
 	pad := p.padBefore(p.pos, size)
 	need := p.pos + pad + size + layout.Align
 	if seqlock.Diff(need, p.intentL) > 0 {
 		if err := p.refill(need, wait); err != nil {
+			done = true
 			return err
 		}
 	}
@@ -495,6 +527,7 @@ func (p *Publisher) makeRoom(n uint64, wait bool) (err error) {
 		p.counts[layout.MetricPads]++
 	}
 	p.setRoom()
+	done = true
 	return nil
 }
 
@@ -502,6 +535,11 @@ func (p *Publisher) makeRoom(n uint64, wait bool) (err error) {
 // credit step. Subscribers do not need it; tools and late joiners start closer.
 func (p *Publisher) Flush() {
 	if p.dead == nil {
+		defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+		defer func() {
+			var err error
+			p.caught(recover(), &err)
+		}()
 		p.storeTail()
 	}
 }
@@ -538,20 +576,34 @@ func (p *Publisher) wake(set *memberSet) {
 		atomic.AddUint32(p.wakeSeq, 0)
 	}
 	bumped := false
+	for !p.findSleepers(set, &bumped) {
+		set = p.set.Load()
+	}
+	if bumped {
+		p.counts[layout.MetricWakes]++
+		futexWake(p.wakeSeq)
+	}
+}
+
+// findSleepers bumps the wake word if somebody sleeps. It reports false when the
+// set is to be looked at again, without the member whose file has gone.
+func (p *Publisher) findSleepers(set *memberSet, bumped *bool) (done bool) {
+	defer func() {
+		if !done {
+			p.peerGone(set, recover())
+		}
+	}()
 	for _, m := range set.sleepers {
 		n := atomic.LoadUint32(m.sleeping) // SYNC park/wake
 		if n == 0 || n == m.woken {
 			continue
 		}
 		m.woken = n
-		if !bumped {
-			bumped = true
+		if !*bumped {
+			*bumped = true
 			seqlock.StoreRelease32(p.wakeSeq, *p.wakeSeq+1)
 		}
 	}
 	runtime.KeepAlive(set)
-	if bumped {
-		p.counts[layout.MetricWakes]++
-		futexWake(p.wakeSeq)
-	}
+	return true
 }

@@ -1,7 +1,6 @@
 package shm
 
 import (
-	"math"
 	"sync/atomic"
 
 	"github.com/torq/mycelium/internal/layout"
@@ -132,13 +131,16 @@ func (r *reader) cursor() uint64 {
 // publish stores the cursor, and reports whether the publisher has let go of
 // this reader.
 func (r *reader) publish() (evicted bool) {
-	c := r.cursor()
-	if c != r.published {
+	r.storeCursor()
+	return r.held && atomic.LoadUint64(r.notice) == r.ticket // SYNC notice/evicted
+}
+
+func (r *reader) storeCursor() {
+	if c := r.cursor(); c != r.published {
 		r.published = c
 		seqlock.StoreRelease(r.slotPos, c) // SYNC cursor/refill
 		seqlock.StoreRelease(r.slotSeq, r.want)
 	}
-	return r.held && atomic.LoadUint64(r.notice) == r.ticket // SYNC notice/evicted
 }
 
 // overrun reports whether bytes from pos on may have been overwritten: I6.
@@ -299,7 +301,7 @@ func (r *reader) seek(oldest bool) bool {
 		if !ok {
 			break
 		}
-		if seq, ok := r.sequenceAt(best); ok && !seqlock.Before(seq, r.want) {
+		if seq, ok := r.sequenceAt(best); ok && (r.fresh || !seqlock.Before(seq, r.want)) {
 			r.pos = best
 			return true
 		}
@@ -325,11 +327,11 @@ func (r *reader) sequenceAt(pos uint64) (uint64, bool) {
 	return seq, ok && !r.overrun(pos)
 }
 
-// step over committed frames from r.pos, reading headers only, until one has
-// the wanted sequence, or there are no more. It leaves pos and want at the
-// first frame not skipped; for want == math.MaxUint64 that is the end. Used at
-// the start of a subscription, never on the hot path.
-func (r *reader) skipTo(want uint64) {
+// skip steps over committed frames from r.pos, reading headers only, as long as
+// old says so of their sequences, or there are no more. It leaves pos and want at
+// the first frame not skipped. Used at the start of a subscription, never on the
+// hot path.
+func (r *reader) skip(old func(seq uint64) bool) {
 	for steps := r.ring.mask / layout.Align; steps > 0; steps-- {
 		p := r.pos
 		word := atomic.LoadUint64(r.ring.word(p)) // SYNC commit/poll
@@ -347,7 +349,7 @@ func (r *reader) skipTo(want uint64) {
 		case layout.KindPad:
 			r.pos = lap
 		case layout.KindData:
-			if !seqlock.Before(seq, want) {
+			if !old(seq) {
 				r.want, r.fresh = seq, false
 				return
 			}
@@ -361,7 +363,7 @@ func (r *reader) skipTo(want uint64) {
 // startLatest moves to the end of what is committed now.
 func (r *reader) startLatest() {
 	r.startTail()
-	r.skipTo(math.MaxUint64)
+	r.skip(func(uint64) bool { return true })
 }
 
 // startTail moves to the tail hint, or to J where a publisher holds data.
@@ -387,12 +389,11 @@ func (r *reader) startOldest() {
 		return // nothing was overwritten yet
 	}
 	for range 8 {
-		r.pos, r.want = 0, 0
+		r.pos, r.fresh = 0, true
 		if r.seek(true) {
 			break
 		}
 	}
-	r.fresh = true
 	if seq, ok := r.sequenceAt(r.pos); ok {
 		r.want, r.fresh = seq, false
 	}
@@ -401,26 +402,25 @@ func (r *reader) startOldest() {
 // startAt moves to sequence seq, or to the oldest frame after it; what lies
 // between is reported as a gap.
 func (r *reader) startAt(seq uint64) {
-	best := uint64(0)
+	var best, at uint64
 	for i := range uint64(layout.IndexEntries) {
 		pos := atomic.LoadUint64(word64(r.mem, layout.OffIndex+i*layout.IndexEntryBytes)) // SYNC index/seek
 		if pos <= best || pos%layout.Align != 0 || pos>>r.hdr.BlockShift()%layout.IndexEntries != i {
 			continue
 		}
 		if s, ok := r.sequenceAt(pos); ok && !seqlock.After(s, seq) {
-			best = pos
+			best, at = pos, s
 		}
 	}
 	if best != 0 {
-		r.pos = best
+		r.pos, r.want = best, at
 	} else {
 		r.startOldest()
 	}
-	r.skipTo(seq)
-	if r.want != seq {
-		// Beyond: it is gone. Short of it: it is yet to come; what comes first is delivered.
-		if seqlock.After(r.want, seq) || r.fresh {
-			r.want, r.fresh, r.loose = seq, false, CauseStart
-		}
+	r.skip(func(s uint64) bool { return seqlock.Before(s, seq) })
+	// Beyond it, or lost on the way: it is gone, and the first frame tells how
+	// much else. Short of it: it is yet to come; what comes first is delivered.
+	if r.fresh || seqlock.After(r.want, seq) || r.overrun(r.pos) {
+		r.want, r.fresh, r.loose = seq, false, CauseStart
 	}
 }

@@ -40,6 +40,8 @@ type Subscriber struct {
 	stats  seqlock.Cell
 	closed atomic.Bool
 	busy   uint32 // 1 while Poll, View or a park is under way; plain stores, see Close
+	fence  bool   // no membarrier on this kernel: raise busy with a fence
+	dead   error  // the cursor file is gone
 
 	waiting []*reader // lanes whose source's previous lane is still being read
 	park    *parker
@@ -92,6 +94,7 @@ func newSubscriber(mem []byte, h layout.CursorHeader, o SubscriberOptions) (*Sub
 		return nil, err
 	}
 	s.park = newParker(s)
+	s.fence = !membarrierRegistered()
 	return s, nil
 }
 
@@ -112,7 +115,7 @@ func (s *Subscriber) Poll(h func(Frame), limit int) (n int, err error) {
 	}
 	old := debug.SetPanicOnFault(true)
 	defer s.guard(old, &err)
-	seqlock.StoreRelease32(&s.busy, 1) // SYNC busy/close
+	s.enter()
 	if s.closed.Load() {
 		return 0, ErrClosed
 	}
@@ -151,8 +154,19 @@ func (s *Subscriber) Poll(h func(Frame), limit int) (n int, err error) {
 	return n, err
 }
 
-// guard turns a memory fault in one of the lanes into its detachment. Any other
-// panic goes on.
+// enter says that the polling goroutine uses the mappings; guard that it no
+// longer does. Close raises closed and then waits for busy to fall: the barrier
+// between the two makes one side see the other.
+func (s *Subscriber) enter() {
+	if s.fence { // no membarrier: this side fences
+		atomic.StoreUint32(&s.busy, 1)
+		return
+	}
+	seqlock.StoreRelease32(&s.busy, 1) // SYNC busy/close
+}
+
+// guard turns a memory fault in one of the lanes into its detachment, and one in
+// the subscriber's own cursor file into its end. Any other panic goes on.
 func (s *Subscriber) guard(old bool, err *error) {
 	debug.SetPanicOnFault(old)
 	v := recover()
@@ -162,15 +176,30 @@ func (s *Subscriber) guard(old bool, err *error) {
 	}
 	defer seqlock.StoreRelease32(&s.busy, 0)
 	addr, ok := faultAddr(v)
-	if ok {
-		for _, r := range s.lanes {
-			if addrWithin(addr, r.mem) {
-				*err = s.detach(r, ErrFault, "the segment was truncated under its reader")
-				return
+	if !ok {
+		panic(v)
+	}
+	if addrWithin(addr, s.mem) {
+		*err = s.disown()
+		return
+	}
+	for _, r := range s.lanes {
+		if addrWithin(addr, r.mem) {
+			if !shielded(s.mem, func() { *err = s.detach(r, ErrFault, "the segment was truncated under its reader") }) {
+				*err = s.disown()
 			}
+			return
 		}
 	}
 	panic(v)
+}
+
+// disown ends a subscriber whose cursor file was truncated: nobody would see its
+// cursors. What is left for the caller to do is Close.
+func (s *Subscriber) disown() error {
+	s.dead = fmt.Errorf("%w: the cursor file of this subscriber of %s was truncated", ErrFault, s.hdr.Pattern)
+	s.inbox.Store(true) // admit answers from now on
+	return s.dead
 }
 
 // pollLane delivers at most limit frames of one lane.
@@ -215,6 +244,11 @@ func (s *Subscriber) pollLane(r *reader, h func(Frame), limit int) (n int, err e
 		}
 		return n, s.unusual(r, v)
 	}
+	// Whoever polls by small limits shows progress at each.
+	if r.publish() {
+		return n, s.evicted(r)
+	}
+	s.stats.Store(nil) // no counters, but the activity that publishers watch
 	return n, nil
 }
 
@@ -236,8 +270,8 @@ func (s *Subscriber) deliver(r *reader, b []byte, h func(Frame), limit int) (n i
 			break
 		}
 		if seq != r.want || r.fresh {
-			if r.fresh {
-				r.fresh, r.want = false, seq
+			if r.fresh || r.loose == CauseStart && seqlock.Before(seq, r.want) {
+				r.fresh, r.want = false, seq // the start asked for is yet to come
 			} else if r.loose != 0 && seqlock.After(seq, r.want) {
 				return n, s.gap(r, seq)
 			} else {
@@ -361,7 +395,7 @@ func (s *Subscriber) detach(r *reader, why error, reason string) error {
 func (s *Subscriber) drop(r *reader) {
 	r.state = laneEnded
 	if r.slotEpoch != nil {
-		r.publish()
+		r.storeCursor()
 		r.closeSlot()
 	}
 	// A new slice: a sweep may be walking the old one.
@@ -401,6 +435,9 @@ func (s *Subscriber) reads(epoch layout.ID16) bool {
 // is still being read waits for that one's end: order per source survives a
 // restart of the publisher.
 func (s *Subscriber) admit() (err error) {
+	if s.dead != nil {
+		return s.dead
+	}
 	s.control.Lock()
 	news := s.inboxed
 	s.inboxed = nil
@@ -415,6 +452,7 @@ func (s *Subscriber) admit() (err error) {
 			if need := gatherFor(r.maxMsg); len(s.buf) < need {
 				s.buf = make([]byte, need)
 			}
+			r.openSlot()
 			r.state = laneWaiting
 			s.waiting = append(s.waiting, r)
 			s.unblock()
@@ -472,7 +510,7 @@ func (s *Subscriber) View(h func(Frame) error, limit int) (n int, err error) {
 	}
 	old := debug.SetPanicOnFault(true)
 	defer s.guard(old, &err)
-	seqlock.StoreRelease32(&s.busy, 1) // SYNC busy/close
+	s.enter()
 	if s.closed.Load() {
 		return 0, ErrClosed
 	}
@@ -481,46 +519,75 @@ func (s *Subscriber) View(h func(Frame) error, limit int) (n int, err error) {
 			return 0, err
 		}
 	}
-	for _, r := range s.lanes {
-		if !r.held || !r.viewable() {
+	lanes, first := s.lanes, s.next
+	for i := range lanes {
+		at := first + i
+		if at >= len(lanes) {
+			at -= len(lanes)
+		}
+		var got int
+		got, err = s.viewLane(lanes[at], h, limit-n)
+		n += got
+		if err != nil || n >= limit {
+			s.next = at + 1
+			if s.next >= len(s.lanes) {
+				s.next = 0
+			}
+			break
+		}
+	}
+	return n, err
+}
+
+var errViewLapped = fmt.Errorf("%w: history was overwritten while it was viewed; discard what came after the first n frames", ErrGap)
+
+// viewLane shows at most limit frames of one lane.
+func (s *Subscriber) viewLane(r *reader, h func(Frame) error, limit int) (n int, err error) {
+	for looks := 0; n < limit && looks <= 2; looks++ { // as in pollLane
+		if r.state != laneReading {
+			return n, nil
+		}
+		if !r.ended && (!r.held || !r.neverEvicts) {
 			return n, ErrViewRefused
 		}
-		for n < limit {
-			got, v, herr := s.viewRun(r, h, limit-n)
-			n += got
-			if herr != nil {
-				return n, herr
+		got, v, err := s.viewRun(r, h, limit-n)
+		switch v {
+		case found:
+			if n += got; got > 0 {
+				looks = 0
 			}
-			if v == nothing {
-				if r.publish() {
-					return n, s.evicted(r)
-				}
-				break
-			}
-			if v != found {
-				if err := s.unusual(r, v); err != nil {
-					return n, err
-				}
-				if r.state != laneReading {
-					break
-				}
-				continue
+			if err != nil {
+				return n, err
 			}
 			if r.pos-r.published >= r.step && r.publish() {
 				return n, s.evicted(r)
 			}
+		case nothing:
+			if r.publish() {
+				return n, s.evicted(r)
+			}
+			return n, nil
+		default:
+			if err = s.unusual(r, v); err == nil && got > 0 {
+				err = errViewLapped
+			}
+			return n, err
 		}
 	}
+	if r.publish() {
+		return n, s.evicted(r)
+	}
+	s.stats.Store(nil) // as in pollLane
 	return n, nil
 }
 
-func (r *reader) viewable() bool { return r.neverEvicts }
-
-// viewRun is gather and deliver in one, on the ring's own bytes.
+// viewRun is gather and deliver in one, on the ring's own bytes. With lappedRaw, n
+// frames were shown that do not count.
 func (s *Subscriber) viewRun(r *reader, h func(Frame) error, limit int) (n int, v verdict, err error) {
 	start := r.pos
 	lap := start&^r.ring.mask + r.ring.mask + 1
-	p, want := start, r.want
+	p, want, fresh := start, r.want, r.fresh
+	var bytes uint64
 	for n < limit && p < lap {
 		if atomic.LoadUint64(r.ring.word(p)) != layout.Commit(p, layout.KindData) { // SYNC commit/poll
 			break
@@ -531,39 +598,42 @@ func (s *Subscriber) viewRun(r *reader, h func(Frame) error, limit int) (n int, 
 		if size > r.maxMsg || p+layout.FrameBytes(size) > lap {
 			break
 		}
-		if r.fresh {
-			r.fresh, want = false, seq
+		if fresh || n == 0 && r.loose == CauseStart && seqlock.Before(seq, want) {
+			fresh, want = false, seq
 		} else if seq != want {
-			if r.loose == 0 || seqlock.Before(seq, want) {
-				return n, corrupt, nil
+			if n > 0 {
+				break // this run first
 			}
-			if n == 0 {
-				return n, found, s.gap(r, seq)
+			seqlock.LoadLoad()
+			switch {
+			case r.overrun(start):
+				return 0, lappedRaw, nil
+			case r.loose == 0 || seqlock.Before(seq, want):
+				return 0, corrupt, nil
 			}
-			break
+			return 0, found, s.gap(r, seq)
 		}
 		if err = h(Frame{Topic: r.topic, Source: r.source, Seq: seq, Time: int64(*r.ring.word(p + layout.OffTime)),
 			Type: uint16(meta >> 32), Flags: uint8(meta >> 48), Payload: r.ring.bytes(p+layout.OffPayload, size)}); err != nil {
 			break
 		}
-		r.loose = 0
 		p += layout.FrameBytes(size)
 		want = seq + 1
+		bytes += size
 		n++
-		s.counts[layout.SubFrames]++
-		s.counts[layout.SubBytes] += size
 	}
-	if n == 0 {
-		if err != nil {
-			return 0, found, err
-		}
+	if n == 0 && err == nil {
 		return 0, r.special(start, lap), nil
 	}
 	seqlock.LoadLoad()
 	if r.overrun(start) {
-		return n, lappedRaw, nil
+		return max(n, 1), lappedRaw, nil
 	}
-	r.pos, r.want, r.idle = p, want, 0
+	if n > 0 {
+		r.pos, r.want, r.fresh, r.loose, r.idle = p, want, fresh, 0, 0
+		s.counts[layout.SubFrames] += uint64(n)
+		s.counts[layout.SubBytes] += bytes
+	}
 	return n, found, err
 }
 
@@ -609,7 +679,12 @@ func (s *Subscriber) Frames(ctx context.Context) iter.Seq2[Frame, error] {
 				yield(Frame{}, err)
 				return
 			}
-			n, err := s.Poll(func(f Frame) { more = yield(f, nil) }, 1)
+			// The loop's body runs outside Poll, so that it may Close.
+			var f Frame
+			n, err := s.Poll(func(g Frame) { f = g }, 1)
+			if n > 0 {
+				more = yield(f, nil)
+			}
 			if err != nil {
 				if !more || !yield(Frame{}, err) || s.closed.Load() {
 					return
@@ -640,14 +715,16 @@ func (s *Subscriber) Stats() Stats {
 	if s.unmapped {
 		return s.final
 	}
-	return s.readStats()
+	var w [layout.SubMetricWords]uint64
+	shielded(s.mem, func() {
+		for !s.stats.Load(w[:]) {
+			runtime.Gosched()
+		}
+	})
+	return statsOf(w[:])
 }
 
-func (s *Subscriber) readStats() Stats {
-	var w [layout.SubMetricWords]uint64
-	for !s.stats.Load(w[:]) {
-		runtime.Gosched()
-	}
+func statsOf(w []uint64) Stats {
 	return Stats{Frames: w[layout.SubFrames], Bytes: w[layout.SubBytes], Gaps: w[layout.SubGaps], Missed: w[layout.SubMissed],
 		Evictions: w[layout.SubEvictions], OverrunPoll: w[layout.SubOverrunPoll], OverrunRead: w[layout.SubOverrunRead],
 		Parks: w[layout.SubParks], Faults: w[layout.SubFaults], Lanes: w[layout.SubLanes]}
