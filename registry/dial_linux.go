@@ -2,7 +2,9 @@ package registry
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 
@@ -31,7 +33,10 @@ func Dial(ctx context.Context, socket string, opts *DialOptions) (*shm.Client, e
 	dial := func(ctx context.Context) (*control.Conn, error) {
 		var d net.Dialer
 		c, err := d.DialContext(ctx, "unixpacket", socket)
-		if err != nil {
+		switch {
+		case errors.Is(err, fs.ErrPermission):
+			return nil, fmt.Errorf("%w (registry.access says who may connect)", err)
+		case err != nil:
 			return nil, fmt.Errorf("%w (is the registry running? start one with: myceliumctl registry serve)", err)
 		}
 		return control.NewConn(c.(*net.UnixConn)), nil

@@ -44,11 +44,16 @@ type Options struct {
 // on which another one listens is an EADDRINUSE; a bus directory that others
 // could write is a directory.ErrUnsafe; a bad configuration is a *config.Error.
 func Serve(ctx context.Context, o Options) error {
+	hangup := make(chan os.Signal, 1)
+	if o.Load != nil {
+		signal.Notify(hangup, syscall.SIGHUP)
+		defer signal.Stop(hangup)
+	}
 	s, err := start(o)
 	if err != nil {
 		return err
 	}
-	s.run(ctx)
+	s.run(ctx, hangup)
 	s.stop()
 	return nil
 }
@@ -156,12 +161,7 @@ func (s *server) configure(cfg *config.Config) error {
 }
 
 // run serves until ctx ends.
-func (s *server) run(ctx context.Context) {
-	hangup := make(chan os.Signal, 1)
-	if s.opt.Load != nil {
-		signal.Notify(hangup, syscall.SIGHUP)
-		defer signal.Stop(hangup)
-	}
+func (s *server) run(ctx context.Context, hangup <-chan os.Signal) {
 	alive := watchdog(s.log)
 	defer alive.Stop()
 
