@@ -86,9 +86,13 @@ build: ## bin/myceliumctl
 demo: build ## real messages through shared memory, in 10 seconds
 	@bin/myceliumctl demo $(ARGS)
 
-bench: build ## latency and throughput between pinned processes
-	bin/myceliumctl bench latency --size 64
-	@for size in 64 256 1024; do (set -x; bin/myceliumctl bench throughput --size $$size) || exit; done
+bench: build ## latency and throughput between pinned processes, beside their floors
+	bin/myceliumctl bench latency
+	bin/myceliumctl bench latency --idle park
+	bin/myceliumctl bench throughput
+	bin/myceliumctl bench throughput --size 256
+	bin/myceliumctl bench throughput --size 1024
+	bin/myceliumctl bench throughput --subscribers 3
 
 docs: ## write docs/config.md anew from the table of keys
 	$(GO) test -count=1 ./tests -run TestConfigReferenceIsCurrent -update
