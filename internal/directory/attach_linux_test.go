@@ -379,3 +379,21 @@ func TestReadyWithAnotherHeader(t *testing.T) {
 	s.refused(s.readyMessage(), control.CodeInvalid)
 	b.empty()
 }
+
+func TestGivenUpLaneHoldsItsPublisher(t *testing.T) {
+	b := newBus(t, nil)
+	s := b.dial().subscriber("a.b", subOptions{})
+	p := b.dial().publisher("a.b", "s")
+	j := s.lane(p.lane).Joined[0]
+	s.drained(p.lane)
+	p.event(control.OpLeave, p.lane, s.sub)
+	// The publisher is away when the next one gives up: it learns on its return.
+	q := b.dial().publisher("a.b", "q")
+	s.lane(q.lane)
+	_ = q.conn.Close()
+	eventually(t, "the publisher away", func() bool { return b.s.Stats().Connections == 2 })
+	s.drained(q.lane)
+	s.settle(control.OpLane)
+	b.resumePub(q, j)
+	q.event(control.OpLeave, q.lane, s.sub)
+}

@@ -575,3 +575,51 @@ func (b *syncBuffer) String() string {
 	defer b.mu.Unlock()
 	return b.b.String()
 }
+
+func TestCursorFileVanishesBeforeItsJoin(t *testing.T) {
+	b := newBus(t, nil)
+	gone, s := b.dial().subscriber("a", subOptions{}), b.dial().subscriber("a", subOptions{})
+	name := func(s *sub) string { return filepath.Join(b.o.Dir, "c", cursorRef(s.sub).name) }
+	if err := os.Remove(name(gone)); err != nil {
+		t.Fatal(err)
+	}
+	p := b.dial().grant("a", "s")
+	if p.g.Joins != 1 {
+		t.Errorf("%d joins are announced, one was sent", p.g.Joins)
+	}
+	p.ok(p.readyMessage(p.admit()...))
+	s.lane(p.lane)
+	// A descriptor that cannot be had ends the connection: its client comes
+	// back and is sent what it lacks.
+	if err := errors.Join(os.Remove(name(s)), os.Symlink("x", name(s))); err != nil {
+		t.Fatal(err)
+	}
+	c := b.dial()
+	c.send(openPub("a", "t"))
+	c.gone()
+	b.count("slow_clients", 1)
+	_ = os.Remove(name(s))
+}
+
+func TestPanicTakesTheServerAlong(t *testing.T) {
+	b := newBus(t, func(o *Options) {
+		o.Authorize = func(_ control.Peer, name string, _ Verb) error {
+			if name == "bomb" {
+				panic(name)
+			}
+			return nil
+		}
+	})
+	b.s.mu.Lock()
+	if _, err := b.s.core.topicFor("bomb"); err != nil {
+		t.Error(err)
+	}
+	b.s.mu.Unlock()
+	for i, m := range []*control.Message{openPub("bomb", "s"), {Op: control.OpList}, {Op: control.OpInspect, Topic: "bomb"}} {
+		c := b.dial()
+		c.send(m)
+		c.gone()
+		b.count("panics", uint64(i+1))
+	}
+	b.dial().publisher("a", "s")
+}

@@ -310,7 +310,11 @@ func (c *core) resumePub(s *session, m *control.Message) *control.Error {
 			continue
 		}
 		listed[u] = true
-		c.join(l, u, u.born < l.born).answer(&m.Joined[i])
+		j := c.join(l, u, u.born < l.born)
+		j.answer(&m.Joined[i])
+		if j.drained { // it gave the lane up meanwhile
+			s.send(&control.Message{Op: control.OpLeave, Lane: m.Lane, Sub: m.Joined[i].Sub, Reason: "drained"})
+		}
 	}
 	for _, u := range c.readers(l.topic) {
 		if !c.reaches(u, l) {
