@@ -52,7 +52,9 @@ func newRig(t *testing.T, ctx context.Context) *rig {
 	return r
 }
 
-func (r *rig) path(source string) string { return filepath.Join(filepath.Dir(r.bus.dir), "ledger-"+source) }
+func (r *rig) path(source string) string {
+	return filepath.Join(filepath.Dir(r.bus.dir), "ledger-"+source)
+}
 
 func (r *rig) ledger(source string) ledger {
 	f, err := os.Open(r.path(source))
