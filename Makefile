@@ -23,7 +23,7 @@ CRASH_PKGS = $(shell $(GO) list -tags failpoint ./tests/... | grep -v /tests$$)
 # Tests whose processes, killed ones too, write their counters to COVER_DIR.
 COUNTED = $(GO) test -count=1 -covermode=atomic -coverpkg=$(COVER_PKGS) -exec 'env GOCOVERDIR=$(COVER_DIR)'
 COUNTED_ARGS = -args -test.gocoverdir=$(COVER_DIR)
-WITHOUT_PERCENT = 2>&1 | sed -e '/^[[:space:]]*\(github.*\|\)coverage: /d' -e 's/[[:space:]]*coverage: .*//'
+WITHOUT_PERCENT = 2>&1 | sed -e '/^warning: no packages being tested depend/d' -e '/^[[:space:]]*\(github.*\|\)coverage: /d' -e 's/[[:space:]]*coverage: .*//'
 
 STAGES := lint rules unit failpoint crash-smoke cover-gate race checkptr fuzz arm64
 

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -100,6 +101,28 @@ func TestKilledChildCounts(t *testing.T) {
 	}
 	if len(files) != want {
 		t.Errorf("counter files of a killed child in mode %q: %v, want %d", testing.CoverMode(), files, want)
+	}
+}
+
+// recorder is a test that may fail without failing this one.
+type recorder struct {
+	testing.TB
+	errors atomic.Int32
+}
+
+func (r *recorder) Errorf(string, ...any) { r.errors.Add(1) }
+
+func TestWatchdogEndsAStoppedChild(t *testing.T) {
+	r := &recorder{TB: t}
+	p := Start(r, "echo", nil, nil)
+	p.Line()
+	p.Stop()
+	p.Limit(time.Millisecond)
+	if rest, err := io.ReadAll(p.Stdout); len(rest) != 0 || err != nil {
+		t.Errorf("the child wrote %q, %v", rest, err)
+	}
+	if err := p.Wait(); err == nil || r.errors.Load() != 1 {
+		t.Errorf("a child that its watchdog ended: Wait = %v, %d failures", err, r.errors.Load())
 	}
 }
 
