@@ -79,9 +79,7 @@ func (s *Spin) Idle(work int) {
 	s.empty++
 	if s.empty == 1 && s.chases >= chaseAfter {
 		seqlock.Pause(chasePauses)
-		return
 	}
-	seqlock.Pause(1)
 }
 
 // Yield is the IdleYield strategy.

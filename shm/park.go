@@ -60,8 +60,10 @@ func (p *parker) kick() {
 // wait sleeps until one of the lanes has a frame, somebody kicks, or the belt.
 func (p *parker) wait() {
 	s := p.s
-	s.enter()
-	defer seqlock.StoreRelease32(&s.busy, 0)
+	if !s.protected {
+		s.enter()
+		defer seqlock.StoreRelease32(&s.busy, 0)
+	}
 	if s.closed.Load() {
 		return
 	}

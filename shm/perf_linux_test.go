@@ -1,12 +1,15 @@
 package shm
 
 import (
+	"errors"
 	"fmt"
 	"runtime"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/torq/mycelium/internal/layout"
+	"github.com/torq/mycelium/seqlock"
 	"golang.org/x/sys/unix"
 )
 
@@ -63,3 +66,86 @@ func BenchmarkOneToOne(b *testing.B) {
 var (
 	geo layout.Geometry
 )
+
+// BenchmarkPingPong bounces 64 bytes over two lanes; BenchmarkFloor two bare
+// cache lines. Run both in one go and compare: their ratio means something, the
+// figures change with where the machine's processors are.
+func BenchmarkPingPong(b *testing.B) {
+	p1, s1, _ := heapPair(b, geo, Lossless, Policy{Timeout: -1})
+	p2, s2, _ := heapPair(b, geo, Lossless, Policy{Timeout: -1})
+	n := b.N
+	bounce := func(p *Publisher, s *Subscriber, first bool) error {
+		payload := make([]byte, 64)
+		h := func(Frame) {}
+		receive := func() (err error) {
+			for k := 0; k == 0 && err == nil; {
+				k, err = s.Poll(h, 0)
+			}
+			return err
+		}
+		return s.Protect(func() error {
+			return p.Protect(func() error {
+				for range n {
+					if !first {
+						if err := receive(); err != nil {
+							return err
+						}
+					}
+					if _, err := p.Publish(1, payload); err != nil {
+						return err
+					}
+					if first {
+						if err := receive(); err != nil {
+							return err
+						}
+					}
+				}
+				return nil
+			})
+		})
+	}
+	done := make(chan error)
+	go func() {
+		pin(1)
+		done <- bounce(p2, s1, false)
+	}()
+	pin(0)
+	b.ReportAllocs()
+	b.ResetTimer()
+	err := bounce(p1, s2, true)
+	b.StopTimer()
+	if err = errors.Join(err, <-done); err != nil {
+		b.Fatal(err)
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(n)/2, "ns/oneway")
+}
+
+func BenchmarkFloor(b *testing.B) {
+	mem := make([]uint64, 128)
+	pf, pd, qf, qd := &mem[16], &mem[24], &mem[48], &mem[56]
+	n := uint64(b.N)
+	go func() {
+		pin(1)
+		for i := uint64(1); i <= n; i++ {
+			for atomic.LoadUint64(pf) != i {
+			}
+			if *pd != i {
+				panic(1)
+			}
+			*qd = i
+			seqlock.StoreRelease(qf, i)
+		}
+	}()
+	pin(0)
+	b.ResetTimer()
+	for i := uint64(1); i <= n; i++ {
+		*pd = i
+		seqlock.StoreRelease(pf, i)
+		for atomic.LoadUint64(qf) != i {
+		}
+		if *qd != i {
+			panic(1)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/2, "ns/oneway")
+}

@@ -29,19 +29,21 @@ const (
 // also of those that appear later. Poll, View, Run, Frames and the Idler are for
 // one goroutine at a time; Close, Stats and Name methods are safe from any.
 type Subscriber struct {
-	lanes  []*reader // polled
-	next   int       // where the next sweep starts
-	sweep  uint32
-	buf    []byte
-	mem    []byte // the cursor file
-	idles  uint32
-	inbox  atomic.Bool // something waits in inboxed
-	counts [layout.SubMetricWords]uint64
-	stats  seqlock.Cell
-	closed atomic.Bool
-	busy   uint32 // 1 while Poll, View or a park is under way; plain stores, see Close
-	fence  bool   // no membarrier on this kernel: raise busy with a fence
-	dead   error  // the cursor file is gone
+	lanes     []*reader // polled
+	next      int       // where the next sweep starts
+	sweep     uint32
+	buf       []byte
+	mem       []byte // the cursor file
+	idles     uint32
+	inbox     atomic.Bool // something waits in inboxed
+	counts    [layout.SubMetricWords]uint64
+	stats     seqlock.Cell
+	closed    atomic.Bool
+	worked    bool   // the last poll delivered something
+	protected bool   // inside Protect
+	busy      uint32 // 1 while Poll, View or a park is under way; plain stores, see Close
+	fence     bool   // no membarrier on this kernel: raise busy with a fence
+	dead      error  // the cursor file is gone
 
 	waiting []*reader // lanes whose source's previous lane is still being read
 	park    *parker
@@ -110,12 +112,34 @@ func newSubscriber(mem []byte, h layout.CursorHeader, o SubscriberOptions) (*Sub
 // The position moves after h returns: a frame whose handler panicked is
 // delivered again.
 func (s *Subscriber) Poll(h func(Frame), limit int) (n int, err error) {
+	if s.protected {
+		return s.poll(h, limit)
+	}
+	defer s.guard(debug.SetPanicOnFault(true), &err)
+	s.enter()
+	return s.poll(h, limit)
+}
+
+// Protect runs f, a polling loop, and makes each Poll and View in it cheaper:
+// the recovery from a memory fault in a lane is set up once around f rather than
+// once a poll. Such a fault ends f and is returned as a *LaneError; that lane is
+// detached and f may be run again. f's own error is returned otherwise. Polling
+// goroutine only. Close waits until f has returned, which a Poll in it brings
+// about with ErrClosed.
+func (s *Subscriber) Protect(f func() error) (err error) {
+	if s.protected {
+		return f()
+	}
+	defer s.guard(debug.SetPanicOnFault(true), &err)
+	s.enter()
+	s.protected = true
+	return f()
+}
+
+func (s *Subscriber) poll(h func(Frame), limit int) (n int, err error) {
 	if limit <= 0 {
 		limit = defaultMax
 	}
-	old := debug.SetPanicOnFault(true)
-	defer s.guard(old, &err)
-	s.enter()
 	if s.closed.Load() {
 		return 0, ErrClosed
 	}
@@ -124,6 +148,25 @@ func (s *Subscriber) Poll(h func(Frame), limit int) (n int, err error) {
 			return 0, err
 		}
 	}
+	if s.worked {
+		s.worked = false
+		s.stats.Store(nil) // no counters, but the activity that publishers watch
+	}
+	if len(s.lanes) == 1 {
+		n, err = s.pollLane(s.lanes[0], h, limit)
+	} else {
+		n, err = s.pollAll(h, limit)
+	}
+	if n > 0 {
+		s.idles, s.worked = 0, true
+	} else if s.idles++; s.idles == 64 {
+		s.stats.Store(s.counts[:])
+	}
+	return n, err
+}
+
+// pollAll sweeps over the lanes, beginning where the last sweep was cut short.
+func (s *Subscriber) pollAll(h func(Frame), limit int) (n int, err error) {
 	lanes, first := s.lanes, s.next // a lane that ends changes both
 	s.sweep++
 	for i := range lanes {
@@ -146,11 +189,6 @@ func (s *Subscriber) Poll(h func(Frame), limit int) (n int, err error) {
 			break
 		}
 	}
-	if n > 0 {
-		s.idles = 0
-	} else if s.idles++; s.idles == 64 {
-		s.stats.Store(s.counts[:])
-	}
 	return n, err
 }
 
@@ -169,6 +207,7 @@ func (s *Subscriber) enter() {
 // the subscriber's own cursor file into its end. Any other panic goes on.
 func (s *Subscriber) guard(old bool, err *error) {
 	debug.SetPanicOnFault(old)
+	s.protected = false
 	v := recover()
 	if v == nil {
 		seqlock.StoreRelease32(&s.busy, 0)
@@ -204,51 +243,55 @@ func (s *Subscriber) disown() error {
 
 // pollLane delivers at most limit frames of one lane.
 func (s *Subscriber) pollLane(r *reader, h func(Frame), limit int) (n int, err error) {
+	// Cursors follow at the next poll, when what was delivered has been dealt
+	// with and nobody waits for an answer to it.
+	if r.pos != r.published && r.state == laneReading && r.publish() {
+		return 0, s.evicted(r)
+	}
+	if r.idle != 0 {
+		// After a wait the first frame goes out alone: a look for a second would
+		// hold up the first, on a line that the publisher is writing.
+		limit = 1
+	}
 	for looks := 0; n < limit; {
 		if r.state != laneReading {
 			return n, nil
 		}
 		bytes, v := r.gather(s.buf, limit-n)
-		if v == found {
-			if bytes == 0 {
-				// Padding, or a header that changed between two looks. An honest
-				// publisher does that once; a hostile one does not keep us here.
-				if looks++; looks > 2 {
-					return n, nil
-				}
-				continue
+		if v != found {
+			if v != nothing {
+				return n, s.unusual(r, v)
 			}
-			looks = 0
-			got, err := s.deliver(r, s.buf[:bytes], h, limit-n)
-			n += got
-			if err != nil {
-				return n, err
-			}
-			r.idle = 0
-			if r.pos-r.published >= r.step {
-				if r.publish() {
-					return n, s.evicted(r)
-				}
-				s.stats.Store(s.counts[:])
-			}
-			continue
-		}
-		if v == nothing {
-			if r.idle < coldAfter {
+			if n == 0 && r.idle < coldAfter {
 				r.idle++
 			}
-			if r.publish() {
+			if r.held && atomic.LoadUint64(r.notice) == r.ticket { // SYNC notice/evicted
 				return n, s.evicted(r)
 			}
 			return n, nil
 		}
-		return n, s.unusual(r, v)
+		if bytes == 0 {
+			// Padding, or a header that changed between two looks. An honest
+			// publisher does that once; a hostile one does not keep us here.
+			if looks++; looks > 2 {
+				return n, nil
+			}
+			continue
+		}
+		looks = 0
+		got, err := s.deliver(r, s.buf[:bytes], h, limit-n)
+		n += got
+		if err != nil {
+			return n, err
+		}
+		r.idle = 0
+		if r.pos-r.published >= r.step {
+			if r.publish() {
+				return n, s.evicted(r)
+			}
+			s.stats.Store(s.counts[:])
+		}
 	}
-	// Whoever polls by small limits shows progress at each.
-	if r.publish() {
-		return n, s.evicted(r)
-	}
-	s.stats.Store(nil) // no counters, but the activity that publishers watch
 	return n, nil
 }
 
@@ -508,9 +551,10 @@ func (s *Subscriber) View(h func(Frame) error, limit int) (n int, err error) {
 	if limit <= 0 {
 		limit = defaultMax
 	}
-	old := debug.SetPanicOnFault(true)
-	defer s.guard(old, &err)
-	s.enter()
+	if !s.protected {
+		defer s.guard(debug.SetPanicOnFault(true), &err)
+		s.enter()
+	}
 	if s.closed.Load() {
 		return 0, ErrClosed
 	}
