@@ -300,16 +300,19 @@ func (p *Publisher) Close() error {
 	if p.dead == nil {
 		p.end()
 	}
+	whole := p.dead == nil
 	p.dead, p.room, p.limit = ErrClosed, 0, 0
 	if p.client == nil {
 		return nil
 	}
 	p.release()
 	_, _, err := p.client.request(context.Background(), nil, &control.Message{Op: control.OpClosePub, Lane: p.hdr.Epoch})
-	if err != nil && !errors.Is(err, ErrRegistryDown) && !errors.Is(err, ErrClosed) {
+	// A registry that is down finds the closed lane when it comes back; one that
+	// saw the broken lane unlocked has removed it already.
+	if err != nil && whole && !errors.Is(err, ErrRegistryDown) && !errors.Is(err, ErrClosed) {
 		return fmt.Errorf("close %s: %w", p.hdr.Topic, err)
 	}
-	return nil // a registry that is down finds the closed lane when it comes back
+	return nil
 }
 
 // end writes the END frame and the last words of the header.
