@@ -213,7 +213,10 @@ func (s *subscription) run(o shm.SubscriberOptions, timeout time.Duration) error
 		err = nil
 	}
 	s.lost.total = s.meter.total()
-	serr := s.summary()
+	var serr error
+	if s.a.stdout.err == nil {
+		serr = s.summary()
+	}
 	if ferr := s.out.Flush(); serr == nil {
 		serr = ferr
 	}

@@ -60,14 +60,11 @@ while the ring is full: block[:DURATION], evict[:DURATION] or fail.`,
 				return err
 			}
 			defer client.Close()
-			r, err := client.Request(cmd.Context(), &control.Message{Op: control.OpCreate, Topic: args[0], TopicSpec: spec})
-			if err != nil {
+			if _, err := client.Request(cmd.Context(), &control.Message{Op: control.OpCreate, Topic: args[0], TopicSpec: spec}); err != nil {
 				return err
 			}
-			t := topicStatus{Topic: args[0]}
-			if len(r.Topics) == 1 {
-				t = statusOf(&r.Topics[0])
-			} else if t, err = inspectTopic(cmd.Context(), client, args[0]); err != nil {
+			t, err := inspectTopic(cmd.Context(), client, args[0])
+			if err != nil {
 				return err
 			}
 			return a.print(cmd, "topic", t, func(w io.Writer) {
