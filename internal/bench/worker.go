@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"runtime"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -111,7 +110,7 @@ type worker struct {
 	busy   atomic.Bool
 }
 
-// SegmentFD is the descriptor of the shared memory of all workers; -1 = none.
+// segmentFD is the descriptor of the shared memory of all workers.
 const segmentFD = 3
 
 // Worker is the main function of a worker process: it does the jobs that come
@@ -191,7 +190,6 @@ func (w *worker) do(ctx context.Context, j *job, enc *json.Encoder) (res result,
 	if err := prepare(w, j, t); err != nil {
 		return res, err
 	}
-	runtime.GC()
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
 	if err := enc.Encode(reply{Ready: true}); err != nil {
 		return res, err
