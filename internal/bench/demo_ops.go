@@ -107,7 +107,8 @@ func (d *demoPublisher) run(start, runNs int64) error {
 func (d *demoPublisher) next() error {
 	i := d.published % uint64(len(d.feed))
 	d.feed[i].Put(d.buf[:], d.published+1)
-	if _, err := publish(d.pubs[i], tradeType, d.buf[:]); err != nil {
+	_, err := d.pubs[i].Publish(tradeType, d.buf[:])
+	if err := publish(d.pubs[i], tradeType, d.buf[:], err); err != nil {
 		return err
 	}
 	d.published++

@@ -49,10 +49,15 @@ func (b *bouncer) send(n uint64) error {
 	return err
 }
 
+// protect runs a loop that sends and receives.
+func (b *bouncer) protect(loop func() error) error {
+	return b.sub.Protect(func() error { return b.pub.Protect(loop) })
+}
+
 // receive waits for the next message.
 func (b *bouncer) receive() error {
 	for {
-		n, err := b.sub.Poll(b.handle, 1)
+		n, err := b.sub.Poll(b.handle, 0)
 		if err != nil {
 			return err
 		}
@@ -77,7 +82,7 @@ func prepareBusPing(w *worker, j *job, t *task) error {
 		return err
 	}
 	t.run = func() (result, error) {
-		err := b.pub.Protect(func() error {
+		err := b.protect(func() error {
 			start := now()
 			for i := range j.Warmup + j.Count {
 				if err := b.send(i + 1); err != nil {
@@ -105,7 +110,7 @@ func prepareBusPong(w *worker, j *job, t *task) error {
 		return err
 	}
 	t.run = func() (result, error) {
-		err := b.pub.Protect(func() error {
+		err := b.protect(func() error {
 			for i := range j.Warmup + j.Count {
 				if err := b.receive(); err != nil {
 					return err

@@ -72,15 +72,17 @@ func preparePublish(w *worker, j *job, t *task) error {
 					break
 				}
 				for range n {
-					if _, err := publish(p, frameType, payload); err != nil {
-						return err
+					if _, err := p.Publish(frameType, payload); err != nil {
+						if err := publish(p, frameType, payload, err); err != nil {
+							return err
+						}
 					}
 				}
 				res.Messages += n
 			}
 			// One more, which says that there are no more.
-			_, err := publish(p, lastType, payload)
-			return err
+			_, err := p.Publish(lastType, payload)
+			return publish(p, lastType, payload, err)
 		})
 		res.EndNs = clock.Mono()
 		return res, err
@@ -88,15 +90,13 @@ func preparePublish(w *worker, j *job, t *task) error {
 	return nil
 }
 
-// publish waits for as long as it takes: the topic's deadline is for programs
-// that have something better to do.
-func publish(p *shm.Publisher, typ uint16, payload []byte) (uint64, error) {
-	for {
-		seq, err := p.Publish(typ, payload)
-		if err == nil || !errors.Is(err, shm.ErrBackpressure) {
-			return seq, err
-		}
+// publish goes on after err for as long as it takes: the topic's deadline is for
+// programs that have something better to do.
+func publish(p *shm.Publisher, typ uint16, payload []byte, err error) error {
+	for errors.Is(err, shm.ErrBackpressure) {
+		_, err = p.Publish(typ, payload)
 	}
+	return err
 }
 
 // counter follows the sequences of one topic's lanes: every frame must be the
@@ -169,18 +169,21 @@ func prepareSubscribe(w *worker, j *job, t *task) error {
 	t.run = func() (result, error) {
 		c := &counter{lanes: make([]lane, 0, j.Sources)}
 		idle, handle := spinner(j.Yield), c.frame
-		for c.ended < j.Sources {
-			n, err := s.Poll(handle, 0)
-			if err != nil {
-				if err = c.gap(err); err != nil {
-					return c.res, err
+		err := s.Protect(func() error {
+			for c.ended < j.Sources {
+				n, err := s.Poll(handle, 0)
+				if err != nil {
+					if err = c.gap(err); err != nil {
+						return err
+					}
+					continue
 				}
-				continue
+				idle.Idle(n)
 			}
-			idle.Idle(n)
-		}
+			return nil
+		})
 		c.res.EndNs = clock.Mono()
-		return c.res, nil
+		return c.res, err
 	}
 	return nil
 }

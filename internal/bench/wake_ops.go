@@ -97,8 +97,8 @@ func prepareBusWake(w *worker, j *job, t *task) error {
 	t.run = func() (result, error) {
 		err := pace(j.Warmup+j.Count, j.PauseNs, func(i uint64) error {
 			binary.LittleEndian.PutUint64(payload, uint64(clock.Mono()))
-			_, err := publish(p, frameType, payload)
-			return err
+			_, err := p.Publish(frameType, payload)
+			return publish(p, frameType, payload, err)
 		})
 		return result{Messages: j.Count}, err
 	}
