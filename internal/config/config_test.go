@@ -62,7 +62,7 @@ func TestConfigMadeInGoIsNotChecked(t *testing.T) {
 			{Name: "a..b"}, {Name: "a", Policy: Policy{Kind: 3}}, {Name: "b", Geometry: Geometry{RingBytes: 1}},
 			{Name: "c", Policy: Policy{Timeout: -1}}}}, `
 registry.socket: "x" is not an absolute path
-registry.max_lanes: -1 is out of range; 1 to 65536 are allowed
+registry.max_lanes: -1 is out of range; 1 to 16384 are allowed
 topic.name: pattern "a..b": token 2, byte 2: empty token; remove the extra dot
 topic.policy: policy(3) is unknown
 topic.ring: 1B is not a power of two from 64KiB to 1GiB (did you mean "64KiB"?)

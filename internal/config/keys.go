@@ -89,7 +89,7 @@ var builtinRegistry = Registry{
 
 const (
 	maxLosslessPerTopic = 128   // eviction notices in a lane header
-	maxLanesPerTopic    = 16384 // lane slots of a cursor file
+	maxLanes            = 16384 // lane slots of a cursor file
 	maxSocketBytes      = 100   // the kernel takes 107; the rest is for a temporary name
 )
 
@@ -113,11 +113,11 @@ var registryKeys = func() []key[Registry] {
 			"Shared memory that all segments may take together."),
 		newKey("max_shm_bytes_per_uid", sizes(128<<10, 1<<50), d, func(r *R) *uint64 { return &r.MaxShmBytesPerUID },
 			"Shared memory that the segments of one user may take.").defaultsTo("`max_shm_bytes`"),
-		newKey("max_lanes", counts(1, 1<<16), d, func(r *R) *int { return &r.MaxLanes },
+		newKey("max_lanes", counts(1, maxLanes), d, func(r *R) *int { return &r.MaxLanes },
 			"Lanes of all topics together.").needsRestart(),
-		newKey("max_lanes_per_uid", counts(1, 1<<16), d, func(r *R) *int { return &r.MaxLanesPerUID },
+		newKey("max_lanes_per_uid", counts(1, maxLanes), d, func(r *R) *int { return &r.MaxLanesPerUID },
 			"Lanes of one user.").defaultsTo("`max_lanes`"),
-		newKey("max_lanes_per_topic", counts(1, maxLanesPerTopic), d, func(r *R) *int { return &r.MaxLanesPerTopic },
+		newKey("max_lanes_per_topic", counts(1, maxLanes), d, func(r *R) *int { return &r.MaxLanesPerTopic },
 			"Lanes, that is publishers, of one topic. Subscribers poll every lane."),
 		newKey("max_lossless_per_topic", counts(1, maxLosslessPerTopic), d, func(r *R) *int { return &r.MaxLosslessPerTopic },
 			"Lossless subscribers of one topic. Lossy ones are counted by `max_subscribers_per_uid` only."),
