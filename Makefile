@@ -1,7 +1,7 @@
 # "make test" is everything a change has to pass; "make help" lists the targets.
 # Go and make are all that is needed, and a C compiler for the race detector.
 
-SHELL := /bin/bash
+SHELL := bash
 GO ?= go
 
 FUZZTIME ?= 10s
@@ -27,13 +27,12 @@ WITHOUT_PERCENT = 2>&1 | sed -e '/^warning: no packages being tested depend/d' -
 
 STAGES := lint rules unit failpoint crash-smoke cover-gate race checkptr fuzz arm64
 
-.PHONY: help test $(STAGES) model cover crash demo bench build docs clean
+.PHONY: help test $(STAGES) cover crash demo bench build docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 test: ## every check, under 10 minutes on 2 cores
-	@rm -rf $(COVER_DIR)
 	@scripts/stages.sh $(STAGES)
 
 lint: ## gofmt, vet and staticcheck
@@ -45,6 +44,7 @@ rules: ## imports, files, comments, generated documents (tests/*_test.go)
 	$(GO) test -count=1 ./tests
 
 unit: $(COVER_DIR) ## the tests beside the code, with coverage counters
+	@rm -f $(COVER_DIR)/*
 	@set -o pipefail; $(COUNTED) -timeout 240s $(UNIT_PKGS) $(COUNTED_ARGS) $(WITHOUT_PERCENT)
 	$(GO) test -count=1 -timeout 240s ./internal/model/...
 
@@ -60,7 +60,6 @@ cover-gate: ## judge the counters that unit, failpoint and crash-smoke left
 	@scripts/cover.sh $(COVER_DIR) $(COVER_MIN) $(COVER_GATED)
 
 cover: ## unit, failpoint and crash-smoke, then the coverage of each package
-	@rm -rf $(COVER_DIR)
 	@scripts/stages.sh unit failpoint crash-smoke cover-gate
 
 race: ## the tests beside the code under the race detector (needs a C compiler)
