@@ -275,3 +275,5 @@ func pollUntil(t testing.TB, s *Subscriber, h func(Frame), done func() bool) {
 		idle.Idle(n)
 	}
 }
+
+func bg() context.Context { return context.Background() }
