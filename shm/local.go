@@ -41,16 +41,16 @@ func OpenLocal(dir string, opts *LocalOptions) (*LocalDirectory, error) {
 	if opts != nil {
 		o = *opts
 	}
+	g := layout.Geometry{Ring: o.RingBytes, MaxMsg: o.MaxMessageBytes}.WithDefaults()
+	if err := g.Check(); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
 	remove := dir == ""
 	if remove {
 		var err error
 		if dir, err = os.MkdirTemp("/dev/shm", "mycelium-local-"); err != nil {
 			return nil, err
 		}
-	}
-	g := layout.Geometry{Ring: o.RingBytes, MaxMsg: o.MaxMessageBytes}.WithDefaults()
-	if err := g.Check(); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
 	s, err := directory.Open(directory.Options{
 		Dir: dir,

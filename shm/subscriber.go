@@ -752,7 +752,9 @@ type Stats struct {
 	Lanes         uint64
 }
 
-// Stats reads the counters as of the last batch; safe from any goroutine.
+// Stats reads the counters; safe from any goroutine. They are stored at every gap,
+// once per quarter of a credit step of data, and when 64 polls in a row found
+// nothing: until then they are behind.
 func (s *Subscriber) Stats() Stats {
 	s.control.Lock()
 	defer s.control.Unlock()

@@ -1,0 +1,479 @@
+package shm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/torq/mycelium/internal/control"
+	"github.com/torq/mycelium/internal/layout"
+)
+
+func TestHandlerThatPanicsGetsItsFrameAgain(t *testing.T) {
+	watch(t, time.Minute)
+	p, s, _ := heapPair(t, geo, Lossless, Policy{})
+	for range 3 {
+		_, err := p.Publish(1, nil)
+		must(t, err)
+	}
+	var got []uint64
+	func() {
+		defer func() {
+			if v := recover(); v != "handler" {
+				t.Fatalf("recovered %v", v)
+			}
+		}()
+		_, _ = s.Poll(func(f Frame) {
+			if f.Seq == 1 {
+				panic("handler")
+			}
+			got = append(got, f.Seq)
+		}, 0)
+	}()
+	_, err := s.Poll(func(f Frame) { got = append(got, f.Seq) }, 0)
+	must(t, err)
+	for len(got) < 3 {
+		_, err := s.Poll(func(f Frame) { got = append(got, f.Seq) }, 0)
+		must(t, err)
+	}
+	if fmt.Sprint(got) != "[0 1 2]" {
+		t.Fatal(got)
+	}
+	// A fault that is not in a lane is the handler's own.
+	_, err = p.Publish(1, nil)
+	must(t, err)
+	defer func() {
+		if recover() == nil {
+			t.Fatal("the handler's nil dereference was swallowed")
+		}
+	}()
+	_, _ = s.Poll(func(Frame) { var x *int; *x = 1 }, 0)
+}
+
+func TestViewShowsWhatPollWould(t *testing.T) {
+	watch(t, time.Minute)
+	p, s, r := heapPair(t, layout.Geometry{Ring: small}, Lossless, Policy{Kind: PolicyFail})
+	if _, err := s.View(func(Frame) error { return nil }, 0); !errors.Is(err, ErrViewRefused) {
+		t.Fatal(err)
+	}
+	r.neverEvicts = true
+	c := newTally()
+	for range 200 {
+		must(t, send(p, 8))
+		for {
+			n, err := s.View(func(f Frame) error { c.frame(f); return c.err }, 3)
+			if must(t, err); n == 0 {
+				break
+			}
+		}
+	}
+	if n, _ := c.total(); n != 1600 {
+		t.Fatal(n)
+	}
+	// The handler's error stops it; that frame comes again.
+	stop := errors.New("stop")
+	for i := range 4 {
+		_, err := p.Publish(uint16(i), nil)
+		must(t, err)
+	}
+	var got []uint16
+	n, err := s.View(func(f Frame) error {
+		if f.Type == 2 {
+			return stop
+		}
+		got = append(got, f.Type)
+		return nil
+	}, 0)
+	if n != 2 || err != stop {
+		t.Fatal(n, err)
+	}
+	if n, err := s.View(func(f Frame) error { return stop }, 0); n != 0 || err != stop {
+		t.Fatal(n, err)
+	}
+	n, err = s.View(func(f Frame) error { got = append(got, f.Type); return nil }, 0)
+	if n != 2 || err != nil || fmt.Sprint(got) != "[0 1 2 3]" {
+		t.Fatal(n, err, got)
+	}
+	// Evicted while it looks: an error, and nothing of that call counts.
+	_, err = p.Publish(9, nil)
+	must(t, err)
+	p.evict(p.set.Load().lossless[0], evictStalled)
+	n, err = s.View(func(f Frame) error {
+		for range 1000 {
+			if _, err := p.Publish(1, make([]byte, 100)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return nil
+	}, 1)
+	if n != 0 || !errors.Is(err, ErrEvicted) {
+		t.Fatal(n, err)
+	}
+}
+
+// History is not held: a View of it that was overwritten meanwhile says so.
+func TestViewOfHistoryThatGoesAway(t *testing.T) {
+	watch(t, time.Minute)
+	p, _, h := hostileLane(t)
+	cur := make([]byte, layout.CursorFileBytes(64))
+	s, err := newSubscriber(cur, layout.CursorHeader{Epoch: newID(), Slots: 64}, SubscriberOptions{Mode: Lossless})
+	must(t, err)
+	r, err := newReader(p.mem, h)
+	must(t, err)
+	r.bindSlot(cur)
+	p.Flush()
+	m, err := p.join(&peer{epoch: s.hdr.Epoch, mem: cur}, true, false)
+	must(t, err)
+	r.lossless, r.neverEvicts = true, true
+	r.hold(m.join, m.ticket, m.notice)
+	r.startOldest()
+	s.post(admission{lane: r})
+	want := uint64(0)
+	n, err := s.View(func(f Frame) error {
+		want = f.Seq
+		fill(t, p)
+		return nil
+	}, 1)
+	if n != 0 || !errors.Is(err, ErrGap) {
+		t.Fatal(n, err)
+	}
+	var gap *GapError
+	next := uint64(0)
+	for gap == nil || next != p.Seq() {
+		_, err := s.View(func(f Frame) error {
+			if gap != nil && next == 0 {
+				next = gap.Next
+			}
+			if gap != nil && f.Seq != next {
+				t.Fatalf("%d where %d is due", f.Seq, next)
+			}
+			next++
+			return nil
+		}, 0)
+		if err != nil && !errors.As(err, &gap) {
+			t.Fatal(err)
+		}
+		if err != nil {
+			next = gap.Next
+		}
+	}
+	if gap.From != want {
+		t.Fatalf("%v, first seen %d", gap, want)
+	}
+}
+
+func TestRunAndFrames(t *testing.T) {
+	watch(t, time.Minute)
+	for _, idle := range []Idle{IdleBackoff, IdleSpin, IdleYield, IdlePark} {
+		t.Run(idle.String(), func(t *testing.T) {
+			d, c := openBus(t, LocalOptions{RingBytes: small})
+			s := subscriber(t, dial(t, d), "a.>", SubscriberOptions{Idle: idle, Mode: Lossless})
+			p := publisher(t, c, "a.b.c", PublisherOptions{Source: "the source"})
+			go func() {
+				for range 50 {
+					time.Sleep(200 * time.Microsecond)
+					_, _ = p.Publish(1, []byte("x"))
+				}
+			}()
+			ctx, cancel := context.WithCancel(context.Background())
+			n := 0
+			err := s.Run(ctx, nil, func(f Frame) {
+				if s.TopicName(f.Topic) != "a.b.c" || s.SourceName(f.Source) != "the source" || s.TopicName(1) != "" {
+					t.Errorf("%q from %q", s.TopicName(f.Topic), s.SourceName(f.Source))
+				}
+				if n++; n == 25 {
+					cancel()
+				}
+			})
+			if !errors.Is(err, context.Canceled) {
+				t.Fatal(err)
+			}
+			for f, err := range s.Frames(context.Background()) {
+				must(t, err)
+				if f.Seq != uint64(n) {
+					t.Fatalf("%d where %d is due", f.Seq, n)
+				}
+				if n++; n == 50 {
+					must(t, s.Close()) // in the loop's body
+				}
+				if n == 50 {
+					break
+				}
+			}
+			for range s.Frames(ctx) {
+			}
+			for _, err := range s.Frames(context.Background()) {
+				if !errors.Is(err, ErrClosed) {
+					t.Fatal(err)
+				}
+			}
+			if err := s.Run(context.Background(), nil, nil); !errors.Is(err, ErrClosed) {
+				t.Fatal(err)
+			}
+			if _, err := s.View(nil, 0); !errors.Is(err, ErrClosed) {
+				t.Fatal(err)
+			}
+			s.park.wait()
+			must(t, s.Close())
+			if st := s.Stats(); st.Frames != 50 || st.Bytes != 50 {
+				t.Fatal(st)
+			}
+		})
+	}
+}
+
+func TestRunPassesErrorsOn(t *testing.T) {
+	watch(t, time.Minute)
+	for _, handled := range []bool{true, false} {
+		p, s, _ := heapPair(t, layout.Geometry{Ring: small}, Lossy, Policy{})
+		for range 2000 {
+			_, err := p.Publish(1, make([]byte, 100))
+			must(t, err)
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		var seen error
+		if handled {
+			s.opts.OnError = func(err error) { seen = err }
+		}
+		err := s.Run(ctx, nil, func(f Frame) {
+			if f.Seq == 1999 {
+				cancel()
+			}
+		})
+		cancel()
+		if handled && (!errors.Is(err, context.Canceled) || !errors.Is(seen, ErrGap)) {
+			t.Fatal(err, seen)
+		}
+		if !handled && !errors.Is(err, ErrGap) {
+			t.Fatal(err)
+		}
+		if !handled { // the iterator gives errors in their place
+			continue
+		}
+		for range 2000 {
+			_, err := p.Publish(1, make([]byte, 100))
+			must(t, err)
+		}
+		gaps, n := 0, 0
+		for f, err := range s.Frames(context.Background()) {
+			if err != nil {
+				gaps++
+				continue
+			}
+			n++
+			if f.Seq == 3999 {
+				break
+			}
+		}
+		if gaps != 1 || n < 100 {
+			t.Fatal(gaps, n)
+		}
+	}
+}
+
+func TestCloseFromElsewhere(t *testing.T) {
+	watch(t, time.Minute)
+	for range 20 {
+		d, c := openBus(t, LocalOptions{RingBytes: small, Policy: Policy{Kind: PolicyFail}})
+		s := subscriber(t, dial(t, d), "a", SubscriberOptions{})
+		p := publisher(t, c, "a", PublisherOptions{})
+		var done sync.WaitGroup
+		polls := make(chan struct{}, 1)
+		done.Go(func() {
+			for {
+				_, err := s.Poll(func(Frame) {}, 0)
+				if errors.Is(err, ErrClosed) {
+					return
+				} else if err != nil && !errors.Is(err, ErrGap) {
+					t.Error(err)
+					return
+				}
+				select {
+				case polls <- struct{}{}:
+				default:
+				}
+			}
+		})
+		done.Go(func() {
+			for range 2000 {
+				if _, err := p.Publish(1, make([]byte, 64)); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+		<-polls
+		done.Go(func() { _ = s.Close() })
+		must(t, s.Close())
+		done.Wait()
+	}
+}
+
+func TestUseAfterClose(t *testing.T) {
+	watch(t, time.Minute)
+	d, _ := openBus(t, LocalOptions{RingBytes: small})
+	c := dial(t, d)
+	p := publisher(t, c, "a", PublisherOptions{})
+	s := subscriber(t, c, "a", SubscriberOptions{})
+	must(t, c.Close()) // closes the subscribers
+	if _, err := s.Poll(nil, 0); !errors.Is(err, ErrClosed) {
+		t.Fatal(err)
+	}
+	if _, err := p.Publish(1, nil); err != nil { // the lane lives until the process ends
+		t.Fatal(err)
+	}
+	must(t, p.Close())
+	for _, err := range []error{
+		func() error { _, err := c.Publisher(bg(), "b", nil); return err }(),
+		func() error { _, err := c.Subscriber(bg(), "b", nil); return err }(),
+		func() error { _, err := c.Request(bg(), &control.Message{Op: control.OpStats}); return err }(),
+	} {
+		if !errors.Is(err, ErrClosed) {
+			t.Fatal(err)
+		}
+	}
+	s.post(admission{}) // news that was late
+	s.park.kick()
+	s.storeBeat()
+	p.storeBeat()
+}
+
+func TestBadInputIsNamed(t *testing.T) {
+	watch(t, time.Minute)
+	_, c := openBus(t, LocalOptions{RingBytes: small})
+	for what, err := range map[string]error{
+		"topic":    func() error { _, err := c.Publisher(bg(), "a..b", nil); return err }(),
+		"wildcard": func() error { _, err := c.Publisher(bg(), "a.*", nil); return err }(),
+		"pattern":  func() error { _, err := c.Subscriber(bg(), "a.>.b", nil); return err }(),
+		"source": func() error {
+			_, err := c.Publisher(bg(), "a", &PublisherOptions{Source: strings.Repeat("x", 200)})
+			return err
+		}(),
+		"stamps": func() error { _, err := c.Publisher(bg(), "a", &PublisherOptions{Timestamps: 9}); return err }(),
+		"ring":   func() error { _, err := c.Publisher(bg(), "a", &PublisherOptions{RingBytes: 100000}); return err }(),
+		"max": func() error {
+			_, err := c.Publisher(bg(), "a", &PublisherOptions{MaxMessageBytes: 1 << 30})
+			return err
+		}(),
+		"name": func() error {
+			_, err := c.Subscriber(bg(), "a", &SubscriberOptions{Name: strings.Repeat("x", 200)})
+			return err
+		}(),
+		"nul":   func() error { _, err := c.Subscriber(bg(), "a", &SubscriberOptions{Name: "a\x00b"}); return err }(),
+		"mode":  func() error { _, err := c.Subscriber(bg(), "a", &SubscriberOptions{Mode: 7}); return err }(),
+		"idle":  func() error { _, err := c.Subscriber(bg(), "a", &SubscriberOptions{Idle: 7}); return err }(),
+		"local": func() error { _, err := OpenLocal(t.TempDir(), &LocalOptions{RingBytes: 5}); return err }(),
+		"texts": errors.Join(new(Mode).UnmarshalText([]byte("x")), new(Idle).UnmarshalText([]byte("x")), new(Timestamps).UnmarshalText([]byte("x"))),
+	} {
+		if !errors.Is(err, ErrInvalid) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if _, err := OpenLocal("/proc/nowhere/bus", nil); err == nil {
+		t.Error("a directory in /proc was made")
+	}
+	p := publisher(t, c, "busy", PublisherOptions{Source: "one"})
+	ctx, cancel := context.WithTimeout(bg(), 10*time.Second)
+	defer cancel()
+	if _, err := c.Publisher(ctx, "busy", &PublisherOptions{Source: "one"}); !errors.Is(err, ErrSourceBusy) {
+		t.Error(err)
+	}
+	must(t, p.Close())
+}
+
+func TestNamesOfOptions(t *testing.T) {
+	for _, m := range []Mode{Lossy, Lossless} {
+		var back Mode
+		if must(t, back.UnmarshalText([]byte(m.String()))); back != m {
+			t.Fatal(m)
+		}
+	}
+	for _, i := range []Idle{IdleBackoff, IdleSpin, IdleYield, IdlePark} {
+		var back Idle
+		if must(t, back.UnmarshalText([]byte(i.String()))); back != i {
+			t.Fatal(i)
+		}
+	}
+	for _, s := range []Timestamps{TimestampsOff, TimestampsTSC, TimestampsClock} {
+		var back Timestamps
+		if must(t, back.UnmarshalText([]byte(s.String()))); back != s {
+			t.Fatal(s)
+		}
+	}
+	if Idle(9).String() != "Idle(9)" || Timestamps(9).String() != "Timestamps(9)" {
+		t.Fatal("unknown values have no name")
+	}
+}
+
+func TestIdleStrategies(t *testing.T) {
+	watch(t, time.Minute)
+	s := &Spin{}
+	for range 20 { // chased: data right after an empty poll, again and again
+		s.Idle(1)
+		s.Idle(0)
+	}
+	if s.chases < chaseAfter {
+		t.Fatal(s.chases)
+	}
+	for range 10 {
+		s.Idle(0)
+	}
+	if s.Idle(1); s.chases != 0 {
+		t.Fatal("a pause in the data is no chase")
+	}
+	b := &Backoff{}
+	start := time.Now()
+	for time.Since(start) < 3*time.Millisecond {
+		b.Idle(0)
+	}
+	if b.sleep <= backoffMin {
+		t.Fatal(b.sleep)
+	}
+	if b.Idle(1); b.since != 0 {
+		t.Fatal("work does not reset the back-off")
+	}
+}
+
+// Every lane number of a wide bus through one subscriber.
+func TestOneSubscriberFollows4096Lanes(t *testing.T) {
+	watch(t, 2*time.Minute)
+	lanes := 4096
+	if raceEnabled {
+		lanes = 512
+	}
+	d, c := openBus(t, LocalOptions{RingBytes: small})
+	s := subscriber(t, dial(t, d), "wide.*", SubscriberOptions{Mode: Lossless, Idle: IdlePark})
+	var pubs []*Publisher
+	for i := range lanes {
+		pubs = append(pubs, publisher(t, c, fmt.Sprintf("wide.%d", i), PublisherOptions{}))
+	}
+	for range 3 {
+		for _, p := range pubs {
+			for range 3 {
+				_, err := p.Publish(1, []byte("0123456789"))
+				must(t, err)
+			}
+		}
+	}
+	n, next := 0, map[TopicID]uint64{}
+	pollUntil(t, s, func(f Frame) {
+		if f.Seq != next[f.Topic] {
+			t.Fatalf("%d where %d is due", f.Seq, next[f.Topic])
+		}
+		next[f.Topic]++
+		n++
+	}, func() bool { return n == 9*lanes })
+	for range 64 { // counters are stored once it is quiet
+		_, err := s.Poll(func(Frame) {}, 0)
+		must(t, err)
+	}
+	if len(next) != lanes || s.Stats().Lanes != uint64(lanes) {
+		t.Fatal(len(next), s.Stats())
+	}
+	for _, p := range pubs {
+		must(t, p.Close())
+	}
+}
