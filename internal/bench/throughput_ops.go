@@ -114,9 +114,6 @@ type lane struct {
 }
 
 func (c *counter) lane(source shm.SourceID) *lane {
-	if c.last != nil && c.last.source == source {
-		return c.last
-	}
 	for i := range c.lanes {
 		if c.lanes[i].source == source {
 			c.last = &c.lanes[i]
@@ -128,17 +125,25 @@ func (c *counter) lane(source shm.SourceID) *lane {
 	return c.last
 }
 
-func (c *counter) frame(f shm.Frame) {
-	l := c.lane(f.Source)
-	if f.Seq != l.next {
-		c.res.Wrong++
+// handler counts frames. It is a closure and not a method value: a Frame fills
+// the registers that Go passes arguments in, and a receiver beside it would send
+// every call over the stack.
+func (c *counter) handler() func(shm.Frame) {
+	return func(f shm.Frame) {
+		l := c.last
+		if l == nil || l.source != f.Source {
+			l = c.lane(f.Source)
+		}
+		if f.Seq != l.next {
+			c.res.Wrong++
+		}
+		l.next = f.Seq + 1
+		if f.Type == lastType {
+			c.ended++
+			return
+		}
+		c.res.Messages++
 	}
-	l.next = f.Seq + 1
-	if f.Type == lastType {
-		c.ended++
-		return
-	}
-	c.res.Messages++
 }
 
 // gap takes the error of a poll: gaps are counted, all else is returned.
@@ -168,7 +173,7 @@ func prepareSubscribe(w *worker, j *job, t *task) error {
 	}
 	t.run = func() (result, error) {
 		c := &counter{lanes: make([]lane, 0, j.Sources)}
-		idle, handle := spinner(j.Yield), c.frame
+		idle, handle := spinner(j.Yield), c.handler()
 		err := s.Protect(func() error {
 			for c.ended < j.Sources {
 				n, err := s.Poll(handle, 0)
