@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -60,7 +61,11 @@ func run(args []string, in, out, errOut *os.File) int {
 	root := newRoot(a, in, errOut)
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
-	if err == nil {
+	var interrupted *signalError
+	switch {
+	case errors.As(context.Cause(ctx), &interrupted) && err != nil && !errors.Is(err, errLoss):
+		err = interrupted // whatever it was in the middle of
+	case err == nil:
 		err = a.stdout.err // a command may print with functions that hide it
 	}
 	if err != nil && !a.running {
