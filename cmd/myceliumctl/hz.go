@@ -127,7 +127,7 @@ func (m *measuring) run(window time.Duration, reports int) error {
 	done := make(chan error, 1)
 	go func() { done <- sub.Run(ctx, nil, m.frame) }()
 
-	tick := time.NewTicker(window)
+	tick := time.NewTimer(window) // anew after each report: no window is shorter than asked for
 	defer tick.Stop()
 	begin, cpu := m.meter.start, cpuStart
 	for n := 0; err == nil && (reports == 0 || n < reports); n++ {
@@ -143,6 +143,7 @@ func (m *measuring) run(window time.Duration, reports int) error {
 			r.CPUPercent = percent(used-cpu, now.Sub(begin))
 			missed += r.Missed
 			begin, cpu = now, used
+			tick.Reset(window)
 			err = m.show(&r)
 		}
 	}

@@ -54,6 +54,9 @@ func (a *app) writeTopic(w io.Writer, t *topicStatus) {
 	if len(t.LaneList) > 0 {
 		lanes := newTable("SOURCE", "STATE", ">SEQ", ">MESSAGES", ">BYTES", ">STALLED", ">EVICTED", ">BEAT", ">UID", ">PID", ">LANE", "EPOCH")
 		for _, l := range t.LaneList {
+			if l.State == "closed" || l.State == "dead" { // nobody is left to beat
+				l.BeatAgeNs = -1
+			}
 			lanes.row(safe(l.Source), l.State, l.NextSeq, l.Metrics["frames"], humanBytes(float64(l.Metrics["bytes"])), humanDuration(time.Duration(l.Metrics["backpressure_ns"])),
 				l.Metrics["evictions"], beatText(l.BeatAgeNs), l.UID, l.PID, l.Number, l.Epoch)
 		}
