@@ -202,14 +202,13 @@ func TestSequencesCrossZero(t *testing.T) {
 		l, err := newReader(mem, h)
 		must(t, err)
 		l.startAt(start)
-		first := p.Seq() // of what is left in the ring
 		oldest, err := newReader(mem, h)
 		must(t, err)
 		oldest.startOldest()
 		if oldest.fresh || oldest.want-h.FirstSeq > 10000 {
 			t.Fatalf("oldest at %d", oldest.want)
 		}
-		first = oldest.want
+		first := oldest.want // what is left in the ring
 		switch {
 		case start-h.FirstSeq >= first-h.FirstSeq && (l.want != start || l.loose != 0):
 			t.Fatalf("start %d: at %d, cause %v, oldest %d", start, l.want, l.loose, first)

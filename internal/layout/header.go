@@ -165,8 +165,8 @@ func DecodeLane(b []byte, fileBytes int64) (LaneHeader, error) {
 		OriginEpoch:  ID16(b[0xD0:0xE0]),
 		OriginWall:   int64(le.Uint64(b[0xE0:])),
 		OriginMono:   int64(le.Uint64(b[0xE8:])),
-		Topic:        text(b[0x100:0x200]),
-		Source:       text(b[0x200:0x280]),
+		Topic:        text(b[0x100 : 0x100+MaxTopic]),
+		Source:       text(b[0x200 : 0x200+MaxSource]),
 		MinorVersion: le.Uint16(b[0x0A:]),
 	}
 	if err := h.Check(); err != nil {
@@ -247,8 +247,8 @@ func DecodeCursor(b []byte, fileBytes int64) (CursorHeader, error) {
 		CreatedWall: int64(le.Uint64(b[0x40:])),
 		CreatedMono: int64(le.Uint64(b[0x48:])),
 		BootID:      ID16(b[0x50:0x60]),
-		Name:        text(b[0x80:0x100]),
-		Pattern:     text(b[0x100:0x200]),
+		Name:        text(b[0x80 : 0x80+MaxSource-1]),
+		Pattern:     text(b[0x100 : 0x100+MaxTopic]),
 	}
 	switch {
 	case h.Slots == 0 || h.Slots > MaxLanes || le.Uint32(b[0x1C:]) != SlotBytes:
