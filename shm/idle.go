@@ -48,36 +48,37 @@ func (i *Idle) UnmarshalText(b []byte) error {
 	return fmt.Errorf("%w: idle strategy %q: want backoff, spin, yield or park", ErrInvalid, b)
 }
 
-// Spin is the IdleSpin strategy; the zero value is ready. A reader that is as
-// fast as the writer polls the very line that is being written and slows the
-// writer by more than half. When data keeps coming right after an empty poll,
-// Spin therefore waits a moment longer (below half a microsecond) and lets some
-// frames gather; at lower rates it never does.
+// Spin is the IdleSpin strategy; the zero value is ready. A reader that is faster
+// than the writer keeps looking at the very line that is being written and slows
+// the writer down by half. When poll after poll finds a little, with hardly an
+// empty one between, Spin waits a moment after each (below half a microsecond) and
+// lets some frames gather; at rates below some 20 M frames a second it never does.
 type Spin struct {
-	empty  uint32 // empty polls in a row
-	chases uint32 // times that data came right after an empty poll
+	empty  uint32 // empty polls since the last frame
+	chases uint32 // polls in a row that found a little right away
 }
 
 const (
-	chaseEmpty  = 2  // so few empty polls before the next frame mean that we chase
-	chaseAfter  = 8  // so often in a row
-	chasePauses = 16 // about 430 ns where PAUSE takes 27
+	chaseEmpty  = 2   // so few empty polls before the next frame mean that we chase
+	chaseFull   = 128 // who finds so many is behind, and does not chase
+	chaseAfter  = 8   // so often in a row
+	chasePauses = 16  // about 430 ns where PAUSE takes 27
 )
 
 func (s *Spin) Idle(work int) {
-	if work > 0 {
-		if s.empty != 0 {
-			if s.empty <= chaseEmpty {
-				s.chases++
-			} else {
-				s.chases = 0
-			}
-			s.empty = 0
+	switch {
+	case work == 0:
+		if s.empty++; s.empty > chaseEmpty {
+			s.chases = 0
 		}
 		return
+	case work >= chaseFull:
+		s.chases = 0
+	default:
+		s.chases++
 	}
-	s.empty++
-	if s.empty == 1 && s.chases >= chaseAfter {
+	s.empty = 0
+	if s.chases >= chaseAfter {
 		seqlock.Pause(chasePauses)
 	}
 }

@@ -34,6 +34,7 @@ type reader struct {
 	slotSeq   *uint64
 
 	neverEvicts bool
+	front       bool   // the last gather ended at a header that was not there yet
 	bulk        bool   // the last gather filled the buffer: more is waiting, up to the tail
 	tail        uint64 // tail hint last seen: everything before it is complete
 	frame       uint64 // size of the last frame, to guess how much limit frames take
@@ -176,17 +177,20 @@ func (r *reader) gather(buf []byte, limit int) (n uint64, v verdict) {
 	lap := start&^r.ring.mask + r.ring.mask + 1
 	end := min(lap, start+uint64(len(buf)))
 	if r.bulk {
-		if r.tail < end {
+		stretch := min(end, start+uint64(min(limit, len(buf)))*r.frame)
+		if r.tail < stretch {
 			r.tail = atomic.LoadUint64(r.tailHint) // SYNC tail/bulk
 		}
-		if stretch := min(end, start+uint64(limit)*r.frame); r.tail >= stretch && stretch-start >= bulkMin {
+		if r.tail >= stretch && stretch > start { // no frame was delivered yet: no guess
 			return r.take(buf, stretch-start)
 		}
 		r.bulk = false
 	}
 	p := start
+	r.front = false
 	for ; limit > 0; limit-- {
 		if atomic.LoadUint64(r.ring.word(p)) != layout.Commit(p, layout.KindData) { // SYNC commit/poll
+			r.front = true
 			break
 		}
 		// The length is read once here to find the next header and once more,
@@ -210,9 +214,6 @@ func (r *reader) gather(buf []byte, limit int) (n uint64, v verdict) {
 	r.bulk = n > uint64(len(buf))/2
 	return r.take(buf, n)
 }
-
-// bulkMin is the least that is worth a look at the tail hint.
-const bulkMin = 1 << 10
 
 // take copies n bytes and validates them.
 func (r *reader) take(buf []byte, n uint64) (uint64, verdict) {

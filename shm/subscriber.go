@@ -291,19 +291,23 @@ func (s *Subscriber) pollLane(r *reader, h func(Frame), limit int) (n int, err e
 			}
 			s.stats.Store(s.counts[:])
 		}
+		if r.front {
+			return n, nil // the next header was not there a moment ago
+		}
 	}
 	return n, nil
 }
 
 // deliver hands the frames of a validated copy to h, at most limit.
 func (s *Subscriber) deliver(r *reader, b []byte, h func(Frame), limit int) (n int, err error) {
-	for off := uint64(0); off+layout.FrameHeaderBytes <= uint64(len(b)) && n < limit; {
-		hdr := b[off : off+layout.FrameHeaderBytes : off+layout.FrameHeaderBytes]
-		meta := load64(hdr, layout.OffLen)
-		seq := load64(hdr, layout.OffSeq)
+	odd := r.fresh || r.loose != 0 // the first frame needs a closer look
+	pos, want := r.pos, r.want
+	for uint64(len(b)) >= layout.FrameHeaderBytes && n < limit {
+		meta := load64(b, layout.OffLen)
+		seq := load64(b, layout.OffSeq)
 		size := uint64(uint32(meta))
 		total := layout.FrameBytes(size)
-		if load64(hdr, 0) != layout.Commit(r.pos, layout.KindData) || size > r.maxMsg || total > uint64(len(b))-off {
+		if load64(b, layout.OffCommit) != layout.Commit(pos, layout.KindData) || size > r.maxMsg || total > uint64(len(b)) {
 			// The end of a stretch, or something that gather must look at. If
 			// the publisher is hostile, the copy may also differ from what
 			// gather saw.
@@ -312,37 +316,50 @@ func (s *Subscriber) deliver(r *reader, b []byte, h func(Frame), limit int) (n i
 			}
 			break
 		}
-		if seq != r.want || r.fresh {
-			if r.fresh || r.loose == CauseStart && seqlock.Before(seq, r.want) {
-				r.fresh, r.want = false, seq // the start asked for is yet to come
-			} else if r.loose != 0 && seqlock.After(seq, r.want) {
-				return n, s.gap(r, seq)
-			} else {
-				return n, s.detach(r, ErrCorrupt, fmt.Sprintf("sequence %d where %d is due", seq, r.want))
+		if seq != want || odd {
+			if err := s.resume(r, seq); err != nil {
+				return n, err
 			}
+			odd, want = false, seq
 		}
 		h(Frame{
 			Topic:   r.topic,
 			Source:  r.source,
 			Seq:     seq,
-			Time:    int64(load64(hdr, layout.OffTime)),
+			Time:    int64(load64(b, layout.OffTime)),
 			Type:    uint16(meta >> 32),
 			Flags:   uint8(meta >> 48),
-			Payload: b[off+layout.OffPayload : off+layout.OffPayload+size : off+layout.OffPayload+size],
+			Payload: b[layout.OffPayload : layout.OffPayload+size : layout.OffPayload+size],
 		})
-		r.pos += total
-		r.want = seq + 1
-		r.loose = 0
+		pos += total
+		want++
+		r.pos, r.want = pos, want
 		r.frame = total
-		off += total
+		b = b[total:]
 		n++
-		s.counts[layout.SubFrames]++
 		s.counts[layout.SubBytes] += size
 	}
+	s.counts[layout.SubFrames] += uint64(n)
 	if n == 0 {
 		r.bulk = false
 	}
 	return n, nil
+}
+
+// resume accepts seq as the next sequence of a lane that was repositioned, and
+// reports the gap before it; anywhere else a jump is corruption.
+func (s *Subscriber) resume(r *reader, seq uint64) error {
+	switch {
+	case r.fresh:
+		r.fresh, r.want = false, seq
+	case seq == r.want:
+	case r.loose != 0 && seqlock.After(seq, r.want):
+		return s.gap(r, seq)
+	default:
+		return s.detach(r, ErrCorrupt, fmt.Sprintf("sequence %d where %d is due", seq, r.want))
+	}
+	r.loose = 0
+	return nil
 }
 
 // gap accounts for the frames from r.want to before seq and reports them.
