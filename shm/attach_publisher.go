@@ -27,7 +27,7 @@ type joinRequest struct {
 }
 
 // onJoin honours or wakes one more subscriber, or keeps the request until the
-// lane is open.
+// lane is open. A lane that is closed gives no answer: its end is the answer.
 func (c *Client) onJoin(l *link, m *control.Message, f *os.File) {
 	if m.Join == nil {
 		if f != nil {
@@ -38,25 +38,36 @@ func (c *Client) onJoin(l *link, m *control.Message, f *os.File) {
 	req := joinRequest{sub: m.Sub, join: *m.Join, f: f}
 	c.mu.Lock()
 	p := c.pubs[m.Lane]
-	if p == nil {
+	early := p == nil && c.opening > 0
+	if early {
 		c.early[m.Lane] = append(c.early[m.Lane], req)
 	}
 	c.mu.Unlock()
-	if p != nil {
-		l.tell(&control.Message{Op: control.OpJoined, Lane: m.Lane, Sub: m.Sub, Joined: []control.Joined{c.admitJoin(p, req)}})
+	switch {
+	case early:
+	case p == nil:
+		req.close()
+	default:
+		if j, err := c.admitJoin(p, req); !errors.Is(err, ErrClosed) {
+			l.tell(&control.Message{Op: control.OpJoined, Lane: m.Lane, Sub: m.Sub, Joined: []control.Joined{j}})
+		}
+	}
+}
+
+func (j joinRequest) close() {
+	if j.f != nil {
+		_ = j.f.Close()
 	}
 }
 
 // admitJoin is idempotent for a subscriber that is joined already, unless it
-// was evicted and joins again.
-func (c *Client) admitJoin(p *Publisher, req joinRequest) control.Joined {
-	fail := func(err error) control.Joined { return control.Joined{Sub: req.sub, Err: err.Error()} }
+// was evicted and joins again. With an error the answer is a refusal that says so.
+func (c *Client) admitJoin(p *Publisher, req joinRequest) (control.Joined, error) {
+	fail := func(err error) (control.Joined, error) { return control.Joined{Sub: req.sub, Err: err.Error()}, err }
 	old := p.set.Load().bySub(req.sub)
 	if old != nil && !req.join.Again && (old.held() || req.join.Mode != layout.Lossless) {
-		if req.f != nil {
-			_ = req.f.Close()
-		}
-		return control.Joined{Sub: req.sub, Pos: old.join, Ticket: old.ticket, Notice: old.notice}
+		req.close()
+		return old.joined(), nil
 	}
 	pr, err := c.peerOf(req.sub, req.f)
 	if err != nil {
@@ -72,7 +83,27 @@ func (c *Client) admitJoin(p *Publisher, req joinRequest) control.Joined {
 	if err != nil {
 		return fail(err)
 	}
-	return control.Joined{Sub: req.sub, Pos: mb.join, Ticket: mb.ticket, Notice: mb.notice}
+	return mb.joined(), nil
+}
+
+// joined is the answer to the join that made m.
+func (m *member) joined() control.Joined {
+	return control.Joined{Sub: m.peer.epoch, Pos: m.join, Ticket: m.ticket, Notice: m.notice}
+}
+
+// resumption declares the lane and its members to a directory that may know less.
+func (p *Publisher) resumption() *control.Message {
+	m := &control.Message{Op: control.OpResPub, Lane: p.hdr.Epoch}
+	set := p.set.Load()
+	for _, mb := range set.lossless {
+		m.Joined = append(m.Joined, mb.joined())
+	}
+	for _, mb := range set.sleepers {
+		if !mb.lossless {
+			m.Joined = append(m.Joined, mb.joined())
+		}
+	}
+	return m
 }
 
 // peerOf maps a subscriber's cursor file, once per process. It takes over f.
@@ -138,6 +169,10 @@ func (c *Client) Publisher(ctx context.Context, name string, opts *PublisherOpti
 	if o.Source == "" {
 		o.Source = fmt.Sprintf("%s-%d", c.hello.Program, os.Getpid())
 	}
+	c.mu.Lock()
+	c.opening++
+	c.mu.Unlock()
+	defer c.opened()
 	var m *control.Message
 	var f *os.File
 	var err error
@@ -163,6 +198,22 @@ func (c *Client) Publisher(ctx context.Context, name string, opts *PublisherOpti
 	return p, nil
 }
 
+// opened ends a Publisher call. When the last is over, no join is early any more:
+// what is left belongs to lanes that never came to be.
+func (c *Client) opened() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.opening--; c.opening > 0 {
+		return
+	}
+	for _, joins := range c.early {
+		for _, j := range joins {
+			j.close()
+		}
+	}
+	clear(c.early)
+}
+
 // openLane fills a granted lane file and declares it ready. The lock is taken
 // first and the ready word stored last: whatever kills us in between leaves a
 // file that is plainly unfinished and plainly unowned.
@@ -173,9 +224,7 @@ func (c *Client) openLane(ctx context.Context, m *control.Message, f *os.File, o
 		delete(c.early, m.Lane)
 		c.mu.Unlock()
 		for _, j := range late {
-			if j.f != nil {
-				_ = j.f.Close()
-			}
+			j.close()
 		}
 	}()
 	g := m.LaneGrant
@@ -185,10 +234,9 @@ func (c *Client) openLane(ctx context.Context, m *control.Message, f *os.File, o
 	h := layout.LaneHeader{
 		Geometry: layout.Geometry{Ring: g.Ring, MaxMsg: g.MaxMsg, Step: g.Step},
 		TopicID:  topic.ID(g.Topic), Lane: g.Number, Epoch: m.Lane, OriginNode: g.Node, UID: g.UID, GID: g.GID,
-		CreatedWall: clock.Wall(), CreatedMono: clock.Mono(), BootID: g.Boot, PrevEpoch: g.PrevEpoch, FirstPos: g.Ring, FirstSeq: g.FirstSeq,
+		BootID: g.Boot, PrevEpoch: g.PrevEpoch, FirstPos: g.Ring, FirstSeq: g.FirstSeq,
 		Timestamp: layout.Timestamp(o.Timestamps), OriginEpoch: m.Lane, Topic: g.Topic, Source: g.Source,
 	}
-	h.OriginWall, h.OriginMono = h.CreatedWall, h.CreatedMono
 	h.SourceID = sourceID(g.Source)
 	if err := h.Check(); err != nil {
 		_ = f.Close()
@@ -199,6 +247,10 @@ func (c *Client) openLane(ctx context.Context, m *control.Message, f *os.File, o
 		return nil, err
 	}
 	mem := mp.Bytes()
+	// Only now that nothing slow is left: who is older, a lane or a subscriber, says
+	// after a restart of the directory whether the one has to read all of the other.
+	h.CreatedWall, h.CreatedMono = clock.Wall(), clock.Mono()
+	h.OriginWall, h.OriginMono = h.CreatedWall, h.CreatedMono
 	h.Encode(mem)
 	p, err := newPublisher(mem, h, o, policyOf(g.Policy))
 	if err != nil {
@@ -228,9 +280,10 @@ func (c *Client) openLane(ctx context.Context, m *control.Message, f *os.File, o
 	c.mu.Unlock()
 	ready := &control.Message{Op: control.OpReadyPub, Lane: h.Epoch}
 	for _, j := range joins {
-		ready.Joined = append(ready.Joined, c.admitJoin(p, j))
+		answer, _ := c.admitJoin(p, j)
+		ready.Joined = append(ready.Joined, answer)
 	}
-	if _, _, err := c.request(ctx, nil, ready); err != nil {
+	if err := c.requestList(ctx, nil, ready); err != nil {
 		p.release()
 		return nil, err
 	}
@@ -307,9 +360,9 @@ func (p *Publisher) Close() error {
 	}
 	p.release()
 	_, _, err := p.client.request(context.Background(), nil, &control.Message{Op: control.OpClosePub, Lane: p.hdr.Epoch})
-	// A registry that is down finds the closed lane when it comes back; one that
-	// saw the broken lane unlocked has removed it already.
-	if err != nil && whole && !errors.Is(err, ErrRegistryDown) && !errors.Is(err, ErrClosed) {
+	// A registry that is down, or does not know yet whose the lane is, finds it
+	// closed; one that saw the broken lane unlocked has removed it already.
+	if err != nil && whole && !errors.Is(err, ErrRegistryDown) && !errors.Is(err, ErrClosed) && !errors.Is(err, ErrNotFound) {
 		return fmt.Errorf("close %s: %w", p.hdr.Topic, err)
 	}
 	return nil

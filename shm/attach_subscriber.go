@@ -55,7 +55,7 @@ func (c *Client) openCursors(ctx context.Context, m *control.Message, f *os.File
 		return nil, errNoDescriptor
 	}
 	h := layout.CursorHeader{Epoch: m.Sub, UID: g.UID, GID: g.GID, Mode: o.Mode.layout(), Park: o.Idle == IdlePark, Slots: g.Slots,
-		CreatedWall: clock.Wall(), CreatedMono: clock.Mono(), BootID: g.Boot, Name: o.Name, Pattern: pattern}
+		BootID: g.Boot, Name: o.Name, Pattern: pattern}
 	if g.Slots == 0 || g.Slots > layout.MaxLanes {
 		_ = f.Close()
 		return nil, fmt.Errorf("%w: %d slots", layout.ErrGeometry, g.Slots)
@@ -66,6 +66,7 @@ func (c *Client) openCursors(ctx context.Context, m *control.Message, f *os.File
 		return nil, err
 	}
 	mem := mp.Bytes()
+	h.CreatedWall, h.CreatedMono = clock.Wall(), clock.Mono() // as in openLane
 	h.Encode(mem)
 	s, err := newSubscriber(mem, h, o)
 	if err != nil {
@@ -88,34 +89,51 @@ func (c *Client) openCursors(ctx context.Context, m *control.Message, f *os.File
 	return s, nil
 }
 
-// onLane maps a lane and passes it to the polling goroutine. Control goroutine;
-// f stays the caller's.
+// onLane is the directory's word of a lane: one to follow, or the answer to a
+// rejoin. Control goroutine; f stays the caller's.
 func (s *Subscriber) onLane(m *control.Message, f *os.File) {
 	var joined *joinedAgain
-	if len(m.Joined) == 1 && m.Joined[0].Ticket != 0 {
-		j := m.Joined[0]
-		joined = &joinedAgain{j.Pos, j.Ticket, j.Notice}
+	var refused error
+	if len(m.Joined) == 1 {
+		if j := m.Joined[0]; j.Ticket != 0 {
+			joined = &joinedAgain{j.Pos, j.Ticket, j.Notice}
+		} else {
+			refused = refusal(m.Joined)
+		}
 	}
-	s.postAll(s.admissions(m, f, joined))
-}
-
-// admissions prepares the news of a lane. The control lock keeps the cursor file
-// mapped meanwhile.
-func (s *Subscriber) admissions(m *control.Message, f *os.File, joined *joinedAgain) []admission {
 	s.control.Lock()
-	defer s.control.Unlock()
-	if s.unmapped {
-		return nil
-	}
-	if joined != nil {
+	known, left := s.lanesHeld[m.Lane] != nil, s.left.has(m.Lane)
+	if len(m.Joined) == 1 {
 		delete(s.rejoining, m.Lane)
 	}
-	if s.lanesHeld[m.Lane] != nil {
-		if joined == nil {
-			return nil
-		}
-		return []admission{{epoch: m.Lane, joined: joined}}
+	s.control.Unlock()
+	switch {
+	case left: // the directory missed that we are done with it
+		s.client.tell(&control.Message{Op: control.OpDrained, Sub: s.hdr.Epoch, Lane: m.Lane})
+	case !known:
+		s.postAll(s.admissions(m, f, joined))
+	case joined != nil:
+		s.post(admission{epoch: m.Lane, joined: joined})
+	case refused != nil:
+		s.post(admission{epoch: m.Lane, refused: refused})
 	}
+}
+
+// onFinal is the directory's word where a lane ends. Control goroutine.
+func (s *Subscriber) onFinal(m *control.Message) {
+	s.control.Lock()
+	known := s.lanesHeld[m.Lane] != nil
+	s.control.Unlock()
+	if !known {
+		s.client.tell(&control.Message{Op: control.OpDrained, Sub: s.hdr.Epoch, Lane: m.Lane})
+		return
+	}
+	s.post(admission{epoch: m.Lane, final: &finalNews{m.Final.Pos, m.Final.Seq}})
+}
+
+// admissions maps a lane, finds the place to start at, and prepares the news of
+// it. It may take long, and holds no lock: a Poll goes on meanwhile.
+func (s *Subscriber) admissions(m *control.Message, f *os.File, joined *joinedAgain) []admission {
 	r, err := s.openReader(m, f, joined)
 	if err == nil && s.opts.Mode == Lossless && joined == nil && m.Final == nil {
 		_ = r.mapping.Close()
@@ -123,10 +141,9 @@ func (s *Subscriber) admissions(m *control.Message, f *os.File, joined *joinedAg
 	}
 	if err != nil {
 		s.client.log.Warn("lane not followed", "lane", m.Lane, "error", err)
-		s.client.tell(&control.Message{Op: control.OpDrained, Sub: s.hdr.Epoch, Lane: m.Lane})
+		s.client.drained(s, m.Lane)
 		return []admission{{err: &LaneError{Reason: "lane " + m.Lane.String() + " is not followed", Err: err}}}
 	}
-	s.lanesHeld[m.Lane] = &held{number: r.hdr.Lane}
 	s.names.Store(r.topic, r.hdr.Topic)
 	s.names.Store(r.source, r.hdr.Source)
 	news := []admission{{lane: r}}
@@ -198,7 +215,6 @@ func (s *Subscriber) openReader(m *control.Message, f *os.File, joined *joinedAg
 			r.startAt(s.opts.Start.seq)
 		}
 	}
-	r.openSlot()
 	return r, nil
 }
 
@@ -211,12 +227,59 @@ func (c *Client) rejoin(s *Subscriber, lane layout.ID16) {
 }
 
 // drained tells the directory that a lane is read to its end, or given up.
-func (c *Client) drained(s *Subscriber, r *reader) {
+func (c *Client) drained(s *Subscriber, lane layout.ID16) {
 	s.control.Lock()
-	delete(s.lanesHeld, r.hdr.Epoch)
-	delete(s.rejoining, r.hdr.Epoch)
+	delete(s.lanesHeld, lane)
+	delete(s.rejoining, lane)
+	s.left.add(lane)
 	s.control.Unlock()
-	c.tell(&control.Message{Op: control.OpDrained, Sub: s.hdr.Epoch, Lane: r.hdr.Epoch})
+	c.tell(&control.Message{Op: control.OpDrained, Sub: s.hdr.Epoch, Lane: lane})
+}
+
+// resumption declares the subscriber and its lanes to a directory that may know
+// less, and says which lanes wait to be joined again.
+func (s *Subscriber) resumption() (m *control.Message, again []layout.ID16) {
+	m = &control.Message{Op: control.OpResSub, Sub: s.hdr.Epoch}
+	s.control.Lock()
+	defer s.control.Unlock()
+	for e, h := range s.lanesHeld {
+		m.Lanes = append(m.Lanes, control.HeldLane{Lane: e, Number: h.number})
+	}
+	for e := range s.rejoining {
+		again = append(again, e)
+	}
+	return m, again
+}
+
+// leftMost bounds how many lanes a subscriber remembers that it is done with. An
+// older one ended: its slot tells.
+const leftMost = 4096
+
+// leftLanes are the lanes that a subscriber is done with: word of it may be lost
+// with a connection, and none may be read twice.
+type leftLanes struct {
+	set  map[layout.ID16]struct{}
+	ring []layout.ID16 // in order of leaving, from next on
+	next int
+}
+
+func (l *leftLanes) has(lane layout.ID16) bool {
+	_, ok := l.set[lane]
+	return ok
+}
+
+func (l *leftLanes) add(lane layout.ID16) {
+	if l.set == nil {
+		l.set = map[layout.ID16]struct{}{}
+	}
+	l.set[lane] = struct{}{}
+	if len(l.ring) < leftMost {
+		l.ring = append(l.ring, lane)
+		return
+	}
+	delete(l.set, l.ring[l.next])
+	l.ring[l.next] = lane
+	l.next = (l.next + 1) % leftMost
 }
 
 func (s *Subscriber) storeBeat() {
@@ -229,7 +292,9 @@ func (s *Subscriber) storeBeat() {
 
 // Close detaches from every lane. Safe from any goroutine, but not from a
 // handler; a Poll or Run under way returns ErrClosed. A second Close does nothing.
-func (s *Subscriber) Close() error {
+func (s *Subscriber) Close() error { return s.close(context.Background()) }
+
+func (s *Subscriber) close(ctx context.Context) error {
 	if s.closed.Swap(true) {
 		return nil
 	}
@@ -243,10 +308,7 @@ func (s *Subscriber) Close() error {
 	shielded(s.mem, func() { s.stats.Store(s.counts[:]) })
 	for _, l := range [][]*reader{s.lanes, s.waiting} {
 		for _, r := range l {
-			if r.mapping != nil {
-				_ = r.mapping.Close()
-			}
-			r.mem = nil
+			r.unmap()
 		}
 	}
 	s.lanes, s.waiting = nil, nil
@@ -257,8 +319,9 @@ func (s *Subscriber) Close() error {
 	if err := s.release(); err != nil {
 		return err
 	}
-	_, _, err := s.client.request(context.Background(), nil, &control.Message{Op: control.OpCloseSub, Sub: s.hdr.Epoch})
-	if err != nil && !errors.Is(err, ErrRegistryDown) && !errors.Is(err, ErrClosed) {
+	_, _, err := s.client.request(ctx, nil, &control.Message{Op: control.OpCloseSub, Sub: s.hdr.Epoch})
+	// As for a publisher, a free lock tells the same.
+	if err != nil && !errors.Is(err, ErrRegistryDown) && !errors.Is(err, ErrClosed) && !errors.Is(err, ErrNotFound) {
 		return fmt.Errorf("close subscriber of %s: %w", s.hdr.Pattern, err)
 	}
 	return nil
@@ -273,7 +336,7 @@ func (s *Subscriber) release() error {
 	defer s.control.Unlock()
 	for _, a := range s.inboxed { // lanes that were never polled
 		if a.lane != nil {
-			_ = a.lane.mapping.Close()
+			a.lane.unmap()
 		}
 	}
 	s.inboxed = nil

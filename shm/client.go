@@ -9,6 +9,7 @@ import (
 	"math/big"
 	"os"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -35,8 +36,10 @@ const (
 	beatEvery      = time.Second
 	busyMin        = 5 * time.Millisecond // a source that is busy is asked for again, for 315 ms in all
 	busyMax        = 160 * time.Millisecond
+	closeTimeout   = 2 * time.Second // of all the close requests of Client.Close
 	redialMin      = 10 * time.Millisecond
 	redialMax      = time.Second
+	collectAfter   = 64 // subscribers that left, before their mappings are collected
 )
 
 // Client is one process's attachment to a bus. It is safe for concurrent use;
@@ -52,29 +55,36 @@ type Client struct {
 	done    sync.WaitGroup
 	nextID  atomic.Uint64
 	welcome atomic.Pointer[control.Welcome]
+	lists   chan struct{}            // holds a token while a list is sent: its parts go one after the other
+	gone    map[layout.ID16]struct{} // subscribers that left since the last collection; control goroutine only
 
 	mu      sync.Mutex
 	link    *link         // nil while reconnecting
 	changed chan struct{} // closed when link changes
 	pubs    map[layout.ID16]*Publisher
 	subs    map[layout.ID16]*Subscriber
-	early   map[layout.ID16][]joinRequest // joins of a lane that is being opened
+	opening int                           // Publisher calls under way
+	early   map[layout.ID16][]joinRequest // joins of lanes that are being opened
 	peers   map[layout.ID16]weak.Pointer[peer]
 }
 
 // link is one connection's life.
 type link struct {
-	conn    *control.Conn
-	out     chan *control.Message
-	down    chan struct{}
+	conn *control.Conn
+	some chan struct{} // holds a token while something may be in out
+	down chan struct{}
+
 	mu      sync.Mutex
+	out     []*control.Message // unbounded: who tells must never wait for the directory
 	pending map[uint64]chan answer
 	dead    bool
 }
 
+// answer is what a request gets; err if it could not be sent.
 type answer struct {
-	m *control.Message
-	f *os.File
+	m   *control.Message
+	f   *os.File
+	err error
 }
 
 // Connect attaches to a bus. It fails if the directory cannot be reached now;
@@ -95,6 +105,8 @@ func Connect(ctx context.Context, dial Dialer, o *ClientOptions) (*Client, error
 		dial:    dial,
 		log:     log,
 		hello:   control.Hello{Version: control.Version, Client: newID(), Program: program},
+		lists:   make(chan struct{}, 1),
+		gone:    map[layout.ID16]struct{}{},
 		changed: make(chan struct{}),
 		pubs:    map[layout.ID16]*Publisher{},
 		subs:    map[layout.ID16]*Subscriber{},
@@ -127,8 +139,7 @@ func (c *Client) connect(ctx context.Context) (*link, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrRegistryDown, err)
 	}
-	deadline, _ := ctx.Deadline()
-	_ = conn.SetDeadline(deadline)
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	hello := c.hello
 	if w := c.welcome.Load(); w != nil {
 		hello.Incarnation = w.Incarnation
@@ -150,13 +161,15 @@ func (c *Client) connect(ctx context.Context) (*link, error) {
 	case r.Op != control.OpWelcome || r.Welcome == nil:
 		err = fmt.Errorf("%w: answered hello with %q", ErrVersion, r.Op)
 	}
+	if !stop() {
+		err = fmt.Errorf("%w: hello: %w", ErrRegistryDown, ctx.Err())
+	}
 	if err != nil {
 		_ = conn.Close()
 		return nil, err
 	}
-	_ = conn.SetDeadline(time.Time{})
 	c.welcome.Store(r.Welcome)
-	return &link{conn: conn, out: make(chan *control.Message, 1024), down: make(chan struct{}), pending: map[uint64]chan answer{}}, nil
+	return &link{conn: conn, some: make(chan struct{}, 1), down: make(chan struct{}), pending: map[uint64]chan answer{}}, nil
 }
 
 func (c *Client) setLink(l *link) {
@@ -221,13 +234,34 @@ func (l *link) write() {
 		select {
 		case <-l.down:
 			return
-		case m := <-l.out:
-			if err := l.conn.Send(m, nil); err != nil && control.Gone(err) {
+		case <-l.some:
+		}
+		l.mu.Lock()
+		batch := l.out
+		l.out = nil
+		l.mu.Unlock()
+		for _, m := range batch {
+			err := l.conn.Send(m, nil)
+			if control.Gone(err) {
 				_ = l.conn.Close()
 				return
 			}
+			if err != nil {
+				if ch := l.take(m.ID); ch != nil {
+					ch <- answer{err: err}
+				}
+			}
 		}
 	}
+}
+
+// take ends the wait for the answer to a request; nil if nobody waits.
+func (l *link) take(id uint64) chan answer {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	ch := l.pending[id]
+	delete(l.pending, id)
+	return ch
 }
 
 // fail ends every request under way.
@@ -252,20 +286,10 @@ func (c *Client) read(l *link) {
 			continue
 		}
 		if m.ID != 0 {
-			l.mu.Lock()
-			ch := l.pending[m.ID]
-			delete(l.pending, m.ID)
-			l.mu.Unlock()
-			switch {
-			case ch != nil:
-				ch <- answer{m, f}
-			default: // nobody waits any more
-				if f != nil {
-					_ = f.Close()
-				}
-				if m.Op == control.OpGranted {
-					l.tell(&control.Message{Op: control.OpDiscard, Lane: m.Lane, Sub: m.Sub})
-				}
+			if ch := l.take(m.ID); ch != nil {
+				ch <- answer{m: m, f: f}
+			} else { // nobody waits any more
+				l.giveBack(m, f)
 			}
 			continue
 		}
@@ -273,11 +297,27 @@ func (c *Client) read(l *link) {
 	}
 }
 
-// tell queues a notice; it is lost with the link, and resume makes up for it.
+// giveBack refuses an answer that came too late.
+func (l *link) giveBack(m *control.Message, f *os.File) {
+	if f != nil {
+		_ = f.Close()
+	}
+	if m.Op == control.OpGranted {
+		l.tell(&control.Message{Op: control.OpDiscard, Lane: m.Lane, Sub: m.Sub})
+	}
+}
+
+// tell queues a notice and never waits; what is queued is lost with the link, and
+// resume makes up for it.
 func (l *link) tell(m *control.Message) {
+	l.mu.Lock()
+	if !l.dead {
+		l.out = append(l.out, m)
+	}
+	l.mu.Unlock()
 	select {
-	case l.out <- m:
-	case <-l.down:
+	case l.some <- struct{}{}:
+	default:
 	}
 }
 
@@ -289,22 +329,10 @@ func (c *Client) request(ctx context.Context, l *link, m *control.Message) (*con
 		ctx, cancel = context.WithTimeout(ctx, requestTimeout)
 		defer cancel()
 	}
-	for l == nil {
-		if c.ctx.Err() != nil {
-			return nil, nil, fmt.Errorf("client: %w", ErrClosed)
-		}
-		c.mu.Lock()
-		changed := c.changed
-		l = c.link
-		c.mu.Unlock()
-		if l != nil {
-			break
-		}
-		select {
-		case <-changed:
-		case <-c.ctx.Done():
-		case <-ctx.Done():
-			return nil, nil, fmt.Errorf("%w: %s: %w", ErrRegistryDown, m.Op, ctx.Err())
+	if l == nil {
+		var err error
+		if l, err = c.connected(ctx); err != nil {
+			return nil, nil, fmt.Errorf("%s: %w", m.Op, err)
 		}
 	}
 	ch := make(chan answer, 1)
@@ -315,6 +343,9 @@ func (c *Client) request(ctx context.Context, l *link, m *control.Message) (*con
 	l.tell(m)
 	select {
 	case a := <-ch:
+		if a.err != nil {
+			return nil, nil, fmt.Errorf("%s: %w", m.Op, a.err)
+		}
 		if a.m.Error != nil {
 			if a.f != nil {
 				_ = a.f.Close()
@@ -325,19 +356,68 @@ func (c *Client) request(ctx context.Context, l *link, m *control.Message) (*con
 	case <-l.down:
 		return nil, nil, fmt.Errorf("%w: connection lost during %s", ErrRegistryDown, m.Op)
 	case <-ctx.Done():
-		l.mu.Lock()
-		_, waiting := l.pending[m.ID]
-		delete(l.pending, m.ID)
-		l.mu.Unlock()
-		if !waiting { // it came in this moment
-			a := <-ch
-			if a.f != nil {
-				_ = a.f.Close()
-				l.tell(&control.Message{Op: control.OpDiscard, Lane: a.m.Lane, Sub: a.m.Sub})
+		if l.take(m.ID) == nil { // it came in this moment
+			if a := <-ch; a.err == nil {
+				l.giveBack(a.m, a.f)
 			}
 		}
 		return nil, nil, fmt.Errorf("%s: %w", m.Op, ctx.Err())
 	}
+}
+
+// connected waits for a connection.
+func (c *Client) connected(ctx context.Context) (*link, error) {
+	for {
+		if c.ctx.Err() != nil {
+			return nil, fmt.Errorf("client: %w", ErrClosed)
+		}
+		c.mu.Lock()
+		l, changed := c.link, c.changed
+		c.mu.Unlock()
+		if l != nil {
+			return l, nil
+		}
+		select {
+		case <-changed:
+		case <-c.ctx.Done():
+		case <-ctx.Done():
+			return nil, fmt.Errorf("%w: %w", ErrRegistryDown, ctx.Err())
+		}
+	}
+}
+
+// requestList is request for a message with a list, in as many parts as it takes,
+// all on one connection.
+func (c *Client) requestList(ctx context.Context, l *link, m *control.Message) (err error) {
+	if _, ok := ctx.Deadline(); !ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, requestTimeout)
+		defer cancel()
+	}
+	if l == nil {
+		if l, err = c.connected(ctx); err != nil {
+			return fmt.Errorf("%s: %w", m.Op, err)
+		}
+	}
+	select {
+	case c.lists <- struct{}{}:
+	case <-ctx.Done():
+		return fmt.Errorf("%s: %w", m.Op, ctx.Err())
+	}
+	defer func() { <-c.lists }()
+	for len(m.Joined) > control.ListPart || len(m.Lanes) > control.ListPart {
+		part := &control.Message{Op: m.Op, Lane: m.Lane, Sub: m.Sub, More: true}
+		n := min(len(m.Joined), control.ListPart)
+		part.Joined, m.Joined = m.Joined[:n], m.Joined[n:]
+		n = min(len(m.Lanes), control.ListPart)
+		part.Lanes, m.Lanes = m.Lanes[:n], m.Lanes[n:]
+		if _, _, err := c.request(ctx, l, part); err != nil {
+			_ = l.conn.Close() // a list without its end: begin again
+			return err
+		}
+	}
+	_, _, err = c.request(ctx, l, m)
+	return err
 }
 
 // Request is for tools: one control request on the client's connection. The
@@ -387,6 +467,7 @@ func (c *Client) event(l *link, m *control.Message, f *os.File) {
 				p.remove(mb)
 			}
 		}
+		c.departed(m.Sub)
 	case control.OpLane:
 		c.mu.Lock()
 		s := c.subs[m.Sub]
@@ -399,7 +480,7 @@ func (c *Client) event(l *link, m *control.Message, f *os.File) {
 		s := c.subs[m.Sub]
 		c.mu.Unlock()
 		if s != nil && m.Final != nil {
-			s.post(admission{epoch: m.Lane, final: &finalNews{m.Final.Pos, m.Final.Seq}})
+			s.onFinal(m)
 		}
 	default:
 		c.log.Warn("unknown event from the directory", "op", m.Op)
@@ -419,52 +500,107 @@ func (c *Client) tell(m *control.Message) {
 	}
 }
 
-// resume declares every handle again after a lost connection.
-func (c *Client) resume(l *link) {
+// handles are the publishers and subscribers of this moment.
+func (c *Client) handles() (pubs []*Publisher, subs []*Subscriber) {
 	c.mu.Lock()
-	var pubs []*Publisher
-	var subs []*Subscriber
+	defer c.mu.Unlock()
 	for _, p := range c.pubs {
 		pubs = append(pubs, p)
 	}
 	for _, s := range c.subs {
 		subs = append(subs, s)
 	}
-	c.mu.Unlock()
+	return pubs, subs
+}
+
+// resume declares every handle again after a lost connection. If the directory
+// cannot take them now, the connection is given up, and the next one resumes.
+func (c *Client) resume(l *link) {
+	err := c.declare(l)
+	if err == nil {
+		return
+	}
+	c.log.Warn("cannot resume yet", "error", err)
+	select {
+	case <-l.down:
+	case <-c.ctx.Done():
+	case <-time.After(redialMax):
+		_ = l.conn.Close()
+	}
+}
+
+// declare is one attempt of resume. What the directory refuses for good ends; any
+// other error says that it has to be tried again.
+func (c *Client) declare(l *link) (failed error) {
+	pubs, subs := c.handles()
 	for _, p := range pubs {
-		m := &control.Message{Op: control.OpResPub, Lane: p.hdr.Epoch}
-		set := p.set.Load()
-		for _, mb := range set.lossless {
-			m.Joined = append(m.Joined, control.Joined{Sub: mb.peer.epoch, Pos: mb.join, Ticket: mb.ticket, Notice: mb.notice})
+		if p.lost.Load() {
+			continue
 		}
-		for _, mb := range set.sleepers {
-			if !mb.lossless {
-				m.Joined = append(m.Joined, control.Joined{Sub: mb.peer.epoch, Pos: mb.join, Ticket: mb.ticket, Notice: mb.notice})
-			}
-		}
-		if _, _, err := c.request(c.ctx, l, m); err != nil && !errors.Is(err, ErrRegistryDown) && c.ctx.Err() == nil {
-			c.log.Error("lane lost: the registry does not know it any more", "topic", p.hdr.Topic, "lane", p.hdr.Epoch, "error", err)
+		err := c.requestList(c.ctx, l, p.resumption())
+		switch {
+		case err == nil || !c.has(p):
+		case hopeless(err):
+			c.log.Error("lane lost", "topic", p.hdr.Topic, "lane", p.hdr.Epoch, "error", err)
 			p.lost.Store(true)
+		case stalled(err):
+			return err
+		default:
+			failed = err
 		}
 	}
 	for _, s := range subs {
-		m := &control.Message{Op: control.OpResSub, Sub: s.hdr.Epoch}
-		var again []layout.ID16
-		s.control.Lock()
-		for e, h := range s.lanesHeld {
-			m.Lanes = append(m.Lanes, control.HeldLane{Lane: e, Number: h.number})
-		}
-		for e := range s.rejoining {
-			again = append(again, e)
-		}
-		s.control.Unlock()
-		if _, _, err := c.request(c.ctx, l, m); err != nil && !errors.Is(err, ErrRegistryDown) && c.ctx.Err() == nil {
-			c.log.Error("subscriber lost: the registry does not know it any more", "pattern", s.hdr.Pattern, "error", err)
+		if s.lost.Load() {
 			continue
 		}
-		for _, e := range again {
-			l.tell(&control.Message{Op: control.OpRejoin, Sub: s.hdr.Epoch, Lane: e})
+		m, again := s.resumption()
+		err := c.requestList(c.ctx, l, m)
+		switch {
+		case err == nil:
+			for _, e := range again {
+				l.tell(&control.Message{Op: control.OpRejoin, Sub: s.hdr.Epoch, Lane: e})
+			}
+		case !c.hasSub(s):
+		case hopeless(err):
+			c.log.Error("subscriber lost", "pattern", s.hdr.Pattern, "error", err)
+			s.lost.Store(true)
+			s.post(admission{lost: fmt.Errorf("%w: the registry gave this subscriber of %s up: %w", ErrClosed, s.hdr.Pattern, err)})
+		case stalled(err):
+			return err
+		default:
+			failed = err
 		}
+	}
+	return failed
+}
+
+// hopeless reports whether asking again for the same is of no use.
+func hopeless(err error) bool { return errors.Is(err, ErrNotFound) || errors.Is(err, ErrPermission) }
+
+// stalled reports whether the next request would fare no better.
+func stalled(err error) bool {
+	return errors.Is(err, ErrRegistryDown) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
+}
+
+func (c *Client) has(p *Publisher) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.pubs[p.hdr.Epoch] == p
+}
+
+func (c *Client) hasSub(s *Subscriber) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.subs[s.hdr.Epoch] == s
+}
+
+// departed counts the subscribers that left. Their mappings and descriptors wait
+// for the garbage collector, which a publisher that never allocates never brings
+// about. Control goroutine.
+func (c *Client) departed(sub layout.ID16) {
+	if c.gone[sub] = struct{}{}; len(c.gone) >= collectAfter {
+		clear(c.gone)
+		runtime.GC()
 	}
 }
 
@@ -483,16 +619,7 @@ func (c *Client) beatLoop() {
 		if tsc := tscInUse.Load(); tsc != nil {
 			tsc.Recalibrate()
 		}
-		c.mu.Lock()
-		pubs := make([]*Publisher, 0, len(c.pubs))
-		for _, p := range c.pubs {
-			pubs = append(pubs, p)
-		}
-		subs := make([]*Subscriber, 0, len(c.subs))
-		for _, s := range c.subs {
-			subs = append(subs, s)
-		}
-		c.mu.Unlock()
+		pubs, subs := c.handles()
 		for _, p := range pubs {
 			p.storeBeat()
 		}
@@ -517,15 +644,12 @@ var (
 // first, each on its own goroutine: one that is still open keeps its lane until
 // the process ends.
 func (c *Client) Close() error {
-	c.mu.Lock()
-	var subs []*Subscriber
-	for _, s := range c.subs {
-		subs = append(subs, s)
-	}
-	c.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
 	var errs []error
+	_, subs := c.handles()
 	for _, s := range subs {
-		errs = append(errs, s.Close())
+		errs = append(errs, s.close(ctx))
 	}
 	c.cancel()
 	c.done.Wait()

@@ -2,7 +2,6 @@ package shm
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"iter"
 	"runtime"
@@ -43,7 +42,7 @@ type Subscriber struct {
 	protected bool   // inside Protect
 	busy      uint32 // 1 while Poll, View or a park is under way; plain stores, see Close
 	fence     bool   // no membarrier on this kernel: raise busy with a fence
-	dead      error  // the cursor file is gone
+	dead      error  // the cursor file is gone, or the directory gave the subscriber up
 
 	waiting []*reader // lanes whose source's previous lane is still being read
 	park    *parker
@@ -57,7 +56,9 @@ type Subscriber struct {
 	client  *Client
 	names   sync.Map // TopicID and SourceID -> string
 
+	lost      atomic.Bool           // the directory gave the subscriber up
 	lanesHeld map[layout.ID16]*held // passed on and not yet drained; guarded by control
+	left      leftLanes             // drained; guarded by control
 	rejoining map[layout.ID16]bool  // asked to be joined again; guarded by control
 	unmapped  bool                  // guarded by control
 	final     Stats                 // after Close
@@ -65,11 +66,13 @@ type Subscriber struct {
 
 // admission is news from the control goroutine for the polling goroutine.
 type admission struct {
-	lane   *reader      // a new lane
-	epoch  layout.ID16  // or news about this one:
-	final  *finalNews   // it ends there
-	joined *joinedAgain // it is held again
-	err    error        // or a lane could not be followed
+	lane    *reader      // a new lane
+	epoch   layout.ID16  // or news about this one:
+	final   *finalNews   // it ends there
+	joined  *joinedAgain // it is held again
+	refused error        // it is not held again
+	err     error        // or a lane could not be followed
+	lost    error        // or the subscriber is over
 }
 
 type finalNews struct{ pos, seq uint64 }
@@ -107,7 +110,11 @@ func newSubscriber(mem []byte, h layout.CursorHeader, o SubscriberOptions) (*Sub
 //	*GapError      sequences are missing; the next frame is the one after the gap
 //	*EvictedError  a publisher stopped waiting for this lossless subscriber
 //	*LaneError     one lane was detached for good
-//	ErrClosed      the subscriber is closed
+//	ErrClosed      the subscriber is closed, or the registry gave it up
+//	ErrFault       the subscriber's own cursor file is gone
+//
+// After one of the last two every Poll returns the same, and Close is all that is
+// left to do.
 //
 // The position moves after h returns: a frame whose handler panicked is
 // delivered again.
@@ -219,13 +226,13 @@ func (s *Subscriber) guard(old bool, err *error) {
 		panic(v)
 	}
 	if addrWithin(addr, s.mem) {
-		*err = s.disown()
+		*err = s.disown(s.truncated())
 		return
 	}
 	for _, r := range s.lanes {
 		if addrWithin(addr, r.mem) {
 			if !shielded(s.mem, func() { *err = s.detach(r, ErrFault, "the segment was truncated under its reader") }) {
-				*err = s.disown()
+				*err = s.disown(s.truncated())
 			}
 			return
 		}
@@ -233,12 +240,16 @@ func (s *Subscriber) guard(old bool, err *error) {
 	panic(v)
 }
 
-// disown ends a subscriber whose cursor file was truncated: nobody would see its
-// cursors. What is left for the caller to do is Close.
-func (s *Subscriber) disown() error {
-	s.dead = fmt.Errorf("%w: the cursor file of this subscriber of %s was truncated", ErrFault, s.hdr.Pattern)
+// disown ends a subscriber. What is left for the caller to do is Close.
+func (s *Subscriber) disown(why error) error {
+	s.dead = why
 	s.inbox.Store(true) // admit answers from now on
 	return s.dead
+}
+
+// truncated ends a subscriber whose cursors nobody would see.
+func (s *Subscriber) truncated() error {
+	return fmt.Errorf("%w: the cursor file of this subscriber of %s was truncated", ErrFault, s.hdr.Pattern)
 }
 
 // pollLane delivers at most limit frames of one lane.
@@ -447,16 +458,20 @@ func (s *Subscriber) end(r *reader) (err error) {
 func (s *Subscriber) detach(r *reader, why error, reason string) error {
 	s.counts[layout.SubFaults]++
 	e := &LaneError{Topic: r.topic, Source: r.source, Pos: r.pos, Reason: reason, Err: why}
+	if r.slotEpoch != nil {
+		r.closeSlot() // a publisher that lives lets go
+	}
 	s.drop(r)
 	return e
 }
 
 // drop forgets a lane, tells the directory, and lets a waiting successor start.
+// The slot keeps the epoch of a lane that was read to its end: a directory that
+// starts again sees from it that the lane was had, and left.
 func (s *Subscriber) drop(r *reader) {
 	r.state = laneEnded
 	if r.slotEpoch != nil {
 		r.storeCursor()
-		r.closeSlot()
 	}
 	// A new slice: a sweep may be walking the old one.
 	s.lanes = slices.DeleteFunc(slices.Clone(s.lanes), func(x *reader) bool { return x == r })
@@ -464,12 +479,9 @@ func (s *Subscriber) drop(r *reader) {
 	s.unblock()
 	s.stats.Store(s.counts[:])
 	if s.client != nil {
-		s.client.drained(s, r)
+		s.client.drained(s, r.hdr.Epoch)
 	}
-	if r.mapping != nil {
-		_ = r.mapping.Close()
-	}
-	r.mem = nil
+	r.unmap()
 }
 
 // unblock starts the waiting lanes whose predecessors have ended.
@@ -486,14 +498,22 @@ func (s *Subscriber) unblock() {
 	s.park.rebuild = true
 }
 
-func (s *Subscriber) reads(epoch layout.ID16) bool {
-	is := func(r *reader) bool { return r.hdr.Epoch == epoch }
-	return slices.ContainsFunc(s.lanes, is) || slices.ContainsFunc(s.waiting, is)
+func (s *Subscriber) reads(epoch layout.ID16) bool { return s.reader(epoch) != nil }
+
+// reader of a lane, nil if it is not followed.
+func (s *Subscriber) reader(epoch layout.ID16) *reader {
+	for _, l := range [][]*reader{s.lanes, s.waiting} {
+		for _, r := range l {
+			if r.hdr.Epoch == epoch {
+				return r
+			}
+		}
+	}
+	return nil
 }
 
-// admit takes the control goroutine's news. A lane whose source's previous lane
-// is still being read waits for that one's end: order per source survives a
-// restart of the publisher.
+// admit takes the control goroutine's news up to the first error, or memory fault;
+// the rest waits for the next poll.
 func (s *Subscriber) admit() (err error) {
 	if s.dead != nil {
 		return s.dead
@@ -503,58 +523,100 @@ func (s *Subscriber) admit() (err error) {
 	s.inboxed = nil
 	s.inbox.Store(false)
 	s.control.Unlock()
-	for _, a := range news {
-		if a.err != nil {
-			err = errors.Join(err, a.err)
-			continue
+	defer func() {
+		if len(news) == 0 {
+			return
 		}
-		if r := a.lane; r != nil {
-			if need := gatherFor(r.maxMsg); len(s.buf) < need {
-				s.buf = make([]byte, need)
-			}
-			r.openSlot()
-			r.state = laneWaiting
-			s.waiting = append(s.waiting, r)
-			s.unblock()
-			continue
-		}
-		for _, l := range [][]*reader{s.lanes, s.waiting} {
-			for _, r := range l {
-				switch {
-				case r.hdr.Epoch != a.epoch:
-				case a.final != nil:
-					r.final, r.lastly, r.ended = a.final.pos, a.final.seq, true
-					r.idle = 0
-					if r.state == laneEvicted { // nobody is left to join: read what there is
-						r.state, r.loose = laneReading, CauseEvicted
-					}
-				case a.joined != nil && r.state == laneEvicted:
-					r.rejoined(a.joined)
-				}
-			}
-		}
+		s.control.Lock()
+		s.inboxed = append(news, s.inboxed...)
+		s.inbox.Store(true)
+		s.control.Unlock()
+	}()
+	for err == nil && len(news) > 0 {
+		a := news[0]
+		news = news[1:]
+		err = s.take(a)
 	}
 	return err
+}
+
+// take acts on one piece of news. A lane whose source's previous lane is still
+// being read waits for that one's end: order per source survives a restart of the
+// publisher.
+func (s *Subscriber) take(a admission) error {
+	switch {
+	case a.lost != nil:
+		return s.disown(a.lost)
+	case a.err != nil:
+		return a.err
+	case a.lane != nil:
+		if need := gatherFor(a.lane.maxMsg); len(s.buf) < need {
+			s.buf = make([]byte, need)
+		}
+		a.lane.state = laneWaiting
+		s.waiting = append(s.waiting, a.lane)
+		s.unblock()
+		return nil
+	}
+	r := s.reader(a.epoch)
+	switch {
+	case r == nil:
+	case a.final != nil:
+		r.final, r.lastly, r.ended = a.final.pos, a.final.seq, true
+		r.idle = 0
+		if r.state == laneEvicted { // nobody is left to join: read what there is
+			r.state, r.loose = laneReading, CauseEvicted
+			r.openSlot()
+		}
+	case a.refused != nil:
+		if r.state == laneEvicted {
+			return s.detach(r, a.refused, "evicted, and not joined again")
+		}
+	case r.state == laneEvicted:
+		r.rejoined(a.joined)
+	case r.held && seqlock.After(a.joined.ticket, r.ticket):
+		// Asked for on two connections, and answered twice: the publisher
+		// honours the last join, and tells of the end of that one.
+		r.hold(a.joined.join, a.joined.ticket, a.joined.notice)
+		r.loose = CauseEvicted
+		r.storeCursor()
+	}
+	return nil
 }
 
 // gatherFor is the size of a buffer that holds at least one frame.
 func gatherFor(maxMsg uint64) int { return int(max(gatherBytes, layout.FrameBytes(maxMsg))) }
 
-// postAll hands news to the polling goroutine and wakes it if it sleeps.
+// postAll hands news to the polling goroutine and wakes it if it sleeps. The slot of
+// a new lane is opened here, where the cursor file is known to be mapped.
 func (s *Subscriber) postAll(news []admission) {
 	s.control.Lock()
-	if s.unmapped { // closed in between: a lane that nobody will poll
-		for _, a := range news {
-			if a.lane != nil {
-				_ = a.lane.mapping.Close()
-			}
+	for i, a := range news {
+		switch {
+		case a.lane == nil:
+		case s.unmapped: // closed in between: a lane that nobody will poll
+			a.lane.unmap()
+		case shielded(s.mem, a.lane.openSlot):
+			s.lanesHeld[a.lane.hdr.Epoch] = &held{number: a.lane.hdr.Lane}
+		default:
+			a.lane.unmap()
+			news[i] = admission{lost: s.truncated()}
 		}
-	} else {
+	}
+	if !s.unmapped {
 		s.inboxed = append(s.inboxed, news...)
 		s.inbox.Store(true)
 	}
 	s.control.Unlock()
 	s.park.kick()
+}
+
+// unmap ends a reader that is used no longer.
+func (r *reader) unmap() {
+	if r.mapping != nil {
+		_ = r.mapping.Close()
+	}
+	r.mem = nil
 }
 
 func (s *Subscriber) post(a admission) { s.postAll([]admission{a}) }
@@ -700,7 +762,7 @@ func (s *Subscriber) viewRun(r *reader, h func(Frame) error, limit int) (n int, 
 
 // Run polls until ctx ends or h panics, waiting as idle says, nil for the
 // strategy in the options. Gaps and evictions go to SubscriberOptions.OnError
-// and do not end it; without OnError they do, as does a closed subscriber.
+// and do not end it; without OnError they do, as does always the subscriber's end.
 func (s *Subscriber) Run(ctx context.Context, idle Idler, h func(Frame)) error {
 	if idle == nil {
 		idle = s.Idler()
@@ -711,7 +773,7 @@ func (s *Subscriber) Run(ctx context.Context, idle Idler, h func(Frame)) error {
 	for {
 		n, err := s.Poll(h, 0)
 		if err != nil {
-			if s.closed.Load() || s.opts.OnError == nil {
+			if s.closed.Load() || s.dead != nil || s.opts.OnError == nil {
 				return err
 			}
 			s.opts.OnError(err)
@@ -727,8 +789,8 @@ func (s *Subscriber) Run(ctx context.Context, idle Idler, h func(Frame)) error {
 }
 
 // Frames is Run as an iterator. Payloads are valid until the next step; errors
-// come in their place in the stream and do not end it, except ErrClosed and the
-// end of ctx.
+// come in their place in the stream and do not end it, except the subscriber's end
+// and that of ctx.
 func (s *Subscriber) Frames(ctx context.Context) iter.Seq2[Frame, error] {
 	return func(yield func(Frame, error) bool) {
 		idle := s.Idler()
@@ -747,7 +809,7 @@ func (s *Subscriber) Frames(ctx context.Context) iter.Seq2[Frame, error] {
 				more = yield(f, nil)
 			}
 			if err != nil {
-				if !more || !yield(Frame{}, err) || s.closed.Load() {
+				if !more || !yield(Frame{}, err) || s.closed.Load() || s.dead != nil {
 					return
 				}
 				continue
