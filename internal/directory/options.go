@@ -29,9 +29,6 @@ func (e *BusyError) Unwrap() error { return ErrBusy }
 // ErrUnsafe says that a bus directory is not ours alone.
 var ErrUnsafe = errors.New("unsafe bus directory")
 
-// ErrClosed says that the server was closed.
-var ErrClosed = errors.New("directory is closed")
-
 // Verb is what a peer wants to do with a topic.
 type Verb string
 
