@@ -229,6 +229,7 @@ func TestEvictedSubscriberCannotComeBack(t *testing.T) {
 	rejoin := &control.Message{Op: control.OpRejoin, Sub: s.sub, Lane: p.lane}
 	s.send(rejoin)
 	s.send(rejoin) // twice asks once
+	s.settle(control.OpLane)
 	j := p.event(control.OpJoin, p.lane, s.sub)
 	if !j.m.Join.Again {
 		t.Errorf("join %+v", j.m.Join)

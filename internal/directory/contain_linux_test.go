@@ -3,6 +3,7 @@ package directory
 import (
 	"errors"
 	"io"
+	"strings"
 	"testing"
 
 	"github.com/torq/mycelium/internal/control"
@@ -33,6 +34,18 @@ func TestPanicInOneConnectionLeavesTheOthers(t *testing.T) {
 	s := b.dial().subscriber("a.b", subOptions{mode: layout.Lossy})
 	s.lane(p.lane)
 	p.settle(control.OpLane)
+}
+
+func TestUnsendableMessageIsTakenForALeave(t *testing.T) {
+	b := newBus(t, nil)
+	c := b.dial()
+	b.s.mu.Lock()
+	for ss := range b.s.core.sessions {
+		ss.send(&control.Message{Op: control.OpFinal, Reason: strings.Repeat("x", control.MaxMessageBytes)})
+	}
+	b.s.mu.Unlock()
+	c.gone()
+	b.count("slow_clients", 1)
 }
 
 func TestClosedTopicNeedsCreateTopic(t *testing.T) {

@@ -21,7 +21,7 @@ import (
 )
 
 // watchdog is how long anything may take before a test has failed.
-const watchdog = time.Minute
+const watchdog = 2 * time.Minute
 
 // eventually waits for cond.
 func eventually(t *testing.T, what string, cond func() bool) {

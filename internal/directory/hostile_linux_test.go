@@ -187,13 +187,14 @@ func rawPair(t *testing.T) (raw int, mine, theirs *control.Conn) {
 func TestSlowClientHoldsUpOthers(t *testing.T) {
 	var log syncBuffer
 	b := newBus(t, func(o *Options) {
-		o.Quotas.WriteTimeout = 50 * time.Millisecond
 		o.Quotas.MaxLanes = 16
 		o.Quotas.RequestsPerSecond = -1
 		o.Log = slog.New(slog.NewTextHandler(&log, nil))
 	})
+	c := b.dial() // on a busy machine it must not be taken for slow
+	b.o.Quotas.WriteTimeout = 50 * time.Millisecond
+	b.s.Reconfigure(b.o)
 	slow := b.dial().subscriber(">", subOptions{mode: layout.Lossy})
-	c := b.dial()
 	for i := 0; b.s.Stats().Connections == 2; i++ { // until the slow one is cut off
 		p := c.publisher("a.b", "s")
 		p.publish(1)

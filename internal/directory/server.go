@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net"
 	"os"
 	"runtime/debug"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/torq/mycelium/internal/control"
@@ -342,11 +344,14 @@ func (s *Server) write(conn *control.Conn, ss *session, lim limits) error {
 		if f != nil {
 			_ = f.Close()
 		}
-		if err != nil {
-			if errors.Is(err, os.ErrDeadlineExceeded) {
-				return fmt.Errorf("the client takes nothing: %w", err)
-			}
+		switch {
+		case err == nil:
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			return fmt.Errorf("the client takes nothing: %w", err)
+		case errors.Is(err, net.ErrClosed) || errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.ENOTCONN):
 			return nil // it has left
+		default:
+			return err
 		}
 	}
 }
