@@ -140,7 +140,7 @@ func (c *core) adoptLane(f found) *lane {
 	}
 	c.enter(l)
 	if l.phase = ended; c.files.held(f.ref) {
-		l.phase = orphan
+		l.phase, l.probe.said = orphan, true
 		c.counters["adoptions"]++
 		c.after(l.probe.pause(c.opt.Now()), func() { c.look(l) })
 	}
@@ -182,6 +182,7 @@ func (c *core) adoptSub(f found) *subscriber {
 		}
 	}
 	c.enterSub(u)
+	u.probe.said = true
 	c.counters["adoptions"]++
 	c.after(u.probe.pause(c.opt.Now()), func() { c.lookSub(u) })
 	return u

@@ -80,10 +80,19 @@ type session struct {
 	lanes  map[*lane]struct{}
 	subs   map[*subscriber]struct{}
 	part   *control.Message // of a list whose rest follows; nil = none
+	early  map[notice]struct{} // came before their resume-sub
+}
+
+// notice is what a subscriber said of a lane.
+type notice struct {
+	op   control.Op
+	sub  *subscriber
+	lane *lane
 }
 
 func newSession(peer control.Peer, limit int) *session {
-	return &session{peer: peer, out: newOutbox(limit), lanes: make(map[*lane]struct{}), subs: make(map[*subscriber]struct{})}
+	return &session{peer: peer, out: newOutbox(limit), lanes: make(map[*lane]struct{}), subs: make(map[*subscriber]struct{}),
+		early: make(map[notice]struct{})}
 }
 
 // whole puts the parts of a list together in m; false while more follows.
@@ -106,6 +115,10 @@ func (s *session) whole(m *control.Message) (bool, *control.Error) {
 }
 
 func (s *session) send(m *control.Message) { s.out.push(item{m: m}) }
+
+func (s *session) leave(lane, sub layout.ID16, reason string) {
+	s.send(&control.Message{Op: control.OpLeave, Lane: lane, Sub: sub, Reason: reason})
+}
 
 func (s *session) ok(id uint64) { s.send(&control.Message{Op: control.OpOK, ID: id}) }
 
@@ -185,6 +198,7 @@ type join struct {
 	fresh   bool // the subscriber was ready before the lane: it is entitled to all of it
 	sent    bool // the subscriber was told of the lane
 	drained bool // the subscriber is done with the lane
+	again   bool // the subscriber was evicted, asked to be joined again and was not answered
 	waited  bool // counted in sub.wait
 	notice  uint32
 	pos     uint64
@@ -202,30 +216,45 @@ const (
 
 // probe paces the look at an orphan's lock.
 type probe struct {
-	wait time.Duration
-	due  time.Time
+	wait  time.Duration
+	since time.Time // of the first look
+	due   time.Time
+	said  bool // that the owner lives
 }
 
 // Pauses between two looks at an orphan's lock: the kernel drops the lock of a
-// dying process a moment after its socket, so the first look comes early.
+// dying process a moment after its socket, so the first looks come early.
 const (
-	firstProbe  = 10 * time.Millisecond
-	secondProbe = 250 * time.Millisecond
+	firstProbe  = 5 * time.Millisecond
+	secondProbe = 20 * time.Millisecond
+	thirdProbe  = 250 * time.Millisecond
 	lastProbe   = 10 * time.Second
 )
 
 // pause is how long to wait before the next look.
 func (p *probe) pause(now time.Time) time.Duration {
-	switch {
-	case p.wait == 0:
-		p.wait = firstProbe
-	case p.wait == firstProbe:
+	switch p.wait {
+	case 0:
+		p.wait, p.since = firstProbe, now
+	case firstProbe:
 		p.wait = secondProbe
+	case secondProbe:
+		p.wait = thirdProbe
 	default:
 		p.wait = min(2*p.wait, lastProbe)
 	}
 	p.due = now.Add(p.wait)
 	return p.wait
+}
+
+// lives is true once, when the owner has been without a connection for so long
+// that it is not dying.
+func (p *probe) lives(now time.Time) bool {
+	if p.said || p.wait == 0 || now.Sub(p.since) < firstProbe+secondProbe {
+		return false
+	}
+	p.said = true
+	return true
 }
 
 // attach counts a connection in.
@@ -483,9 +512,11 @@ func (c *core) inOrder() []*lane {
 	return all
 }
 
-// matches reports whether a subscriber gets the lanes of a topic.
+// matches reports whether a subscriber gets the lanes of a topic. One that has
+// not resumed since a restart has the benefit of the doubt: the groups of its
+// process are not known.
 func (c *core) matches(u *subscriber, t *topicState) bool {
-	return t != nil && topic.Match(u.head.Pattern, t.name) && c.authorize(u.peer, t.name, VerbSubscribe) == nil
+	return t != nil && topic.Match(u.head.Pattern, t.name) && (u.unknown || c.authorize(u.peer, t.name, VerbSubscribe) == nil)
 }
 
 func (u *subscriber) joins() bool { return u.head.Mode == layout.Lossless || u.head.Park }

@@ -172,9 +172,9 @@ func TestOrphanIsLookedAtForEver(t *testing.T) {
 		b.pass(10 * time.Minute)
 		var at []time.Duration
 		for _, p := range b.f.probes[:11] {
-			at = append(at, p.Sub(lost).Round(10*time.Millisecond))
+			at = append(at, p.Sub(lost).Round(time.Millisecond))
 		}
-		want := "[0s 10ms 260ms 760ms 1.76s 3.76s 7.76s 15.76s 25.76s 35.76s 45.76s]"
+		want := "[0s 5ms 25ms 275ms 775ms 1.775s 3.775s 7.775s 15.775s 25.775s 35.775s]"
 		if got := fmt.Sprint(at); got != want {
 			t.Errorf("looks at %s, want %s", got, want)
 		}

@@ -47,14 +47,21 @@
 //	   +--publisher's connection lost
 //
 // A lossless or parked subscriber is told of a live lane only when its join is
-// answered; a lossy one, and everybody on an ended lane, at once.
+// answered; a lossy one, and everybody on an ended lane, at once. One that was
+// evicted asks again; that it did is kept until it was sent the answer, so that
+// neither side's lost connection leaves it outside. What a subscriber says of a
+// lane may come before its resume-sub on the same connection: it is kept until
+// then, and counts for more than the list.
 //
 // # Restart
 //
 // Open reads everything back from the segments: a held lock makes an orphan, a
 // free one the path of the dead. Owners resume and list what they have; the
 // directory sends what they lack. Whether a subscriber ever had a lane that it
-// does not list is written in its cursor file: the slot holds the lane's epoch.
+// does not list is written in its cursor file: the slot holds the lane's epoch,
+// so it has left the lane, and its publisher is told. Until a subscriber
+// resumes, the groups of its process are not known, and its pattern alone
+// decides which lanes are held for it.
 //
 // # Locking
 //

@@ -88,9 +88,14 @@ func (c *core) deliver(j *join) {
 	m.Final = l.final
 	u.session.out.push(item{m: m, file: l.file})
 	j.sent = true
+	c.arrived(j)
+}
+
+// arrived takes a lane off the list that a ready-sub waits for.
+func (c *core) arrived(j *join) {
 	if j.waited {
 		j.waited = false
-		if u.wait != nil {
+		if u := j.sub; u.wait != nil {
 			u.wait.left--
 			c.answerWait(u)
 		}
@@ -108,11 +113,57 @@ func (c *core) laneMessage(j *join) *control.Message {
 // reconcile sends what one side lacks after the other has resumed. A
 // subscriber that has the lane and is not joined was evicted: it asks itself.
 func (c *core) reconcile(j *join) {
-	if j.sent || j.sub.session == nil {
-		return // resumeSub decides when the subscriber is back
+	switch {
+	case j.sub.session == nil: // resumeSub decides when the subscriber is back
+	case j.again:
+		c.askAgain(j)
+	case !j.sent:
+		c.ask(j)
+		c.deliver(j)
 	}
-	c.ask(j)
-	c.deliver(j)
+}
+
+// askAgain has the publisher take an evicted subscriber back, now or when it
+// resumes.
+func (c *core) askAgain(j *join) {
+	j.again = true
+	switch {
+	case j.lane.owner == nil:
+		j.state = wanted
+	case j.state != asked:
+		c.pushJoin(j, true)
+	}
+}
+
+// tellAgain sends a subscriber that has the lane its new join, if it is there.
+func (c *core) tellAgain(j *join) {
+	if s := j.sub.session; s != nil {
+		s.send(c.laneMessage(j))
+		j.again = false
+	}
+}
+
+// leave has the publisher forget the subscriber.
+func (c *core) leave(j *join, reason string) {
+	if s := j.lane.owner; s != nil && j.sub.joins() {
+		s.leave(j.lane.head.Epoch, j.sub.head.Epoch, reason)
+	}
+}
+
+// giveUp records that the subscriber is done with the lane: nobody needs
+// holding back for it.
+func (c *core) giveUp(j *join) {
+	j.sent, j.drained, j.again = true, true, false
+	c.arrived(j)
+	c.leave(j, "drained")
+}
+
+// fresh reports whether a subscriber was there before the lane and so gets all
+// of it. The headers of a restarted directory's segments were stamped a little
+// before either was ready: in doubt it gets the lane from the start.
+func (c *core) fresh(l *lane, u *subscriber) bool {
+	return u.born < l.born || l.adopted && l.phase != ended &&
+		u.head.CreatedMono-l.head.CreatedMono < c.opt.Quotas.HandshakeTimeout.Nanoseconds()
 }
 
 // joined takes a publisher's answer to a join; false if nobody asked.
@@ -135,50 +186,66 @@ func (c *core) joined(s *session, m *control.Message) bool {
 		c.counters["joins_refused"]++
 		c.opt.Log.Warn("publisher refused a subscriber", logLane(l), logSub(j.sub), "why", j.refusal)
 	}
-	switch u := j.sub; {
-	case !j.sent:
+	switch {
+	case j.drained: // it was left again
+	case j.sent: // the subscriber has the lane, and asked to be joined again
+		c.tellAgain(j)
+	default:
 		c.deliver(j)
-	case u.session != nil: // it has the lane, and asked to be joined again
-		u.session.send(c.laneMessage(j))
 	}
 	return true
 }
 
 // rejoin asks the publisher to take an evicted subscriber back.
 func (c *core) rejoin(s *session, m *control.Message) {
-	u, l := c.subs[m.Sub], c.lanes[m.Lane]
-	if u == nil || u.session != s || l == nil {
+	u, l := c.heard(s, m)
+	if u == nil {
 		return
 	}
 	j := l.joins[u]
 	switch {
-	case j == nil || !j.sent || j.drained || !u.joins() || j.state == asked:
+	case j == nil || !j.sent || j.drained || !u.joins():
 	case l.phase == ended:
 		c.sendFinal(j)
-	case l.owner == nil:
-		j.state = wanted
 	default:
-		c.pushJoin(j, true)
+		c.askAgain(j)
 	}
 }
 
-// drained takes a subscriber's word that it is done with a lane; false if it
-// had no such lane.
+// drained takes a subscriber's word that it is done with a lane, which it may
+// be before it was told of it; false if it has no such lane.
 func (c *core) drained(s *session, m *control.Message) bool {
-	u, l := c.subs[m.Sub], c.lanes[m.Lane]
-	if u == nil || u.session != s || l == nil {
+	u, l := c.heard(s, m)
+	if u == nil || l.joins[u] == nil || l.joins[u].drained || l.phase == granted {
 		return false
 	}
-	j := l.joins[u]
-	if j == nil || !j.sent || j.drained {
-		return false
-	}
-	j.drained = true
-	if u.joins() && l.phase == live && l.owner != nil { // it gave the lane up: nobody needs holding back
-		l.owner.send(&control.Message{Op: control.OpLeave, Lane: l.head.Epoch, Sub: u.head.Epoch, Reason: "drained"})
-	}
+	c.giveUp(l.joins[u])
 	c.release(l)
 	return true
+}
+
+// heard is what a subscriber's notice is about, nil if nothing. One that comes
+// before its resume-sub is kept until then.
+func (c *core) heard(s *session, m *control.Message) (*subscriber, *lane) {
+	u, l := c.subs[m.Sub], c.lanes[m.Lane]
+	if u == nil || l == nil || c.mayOwnSub(s, u) != nil {
+		return nil, nil
+	}
+	if u.session != s {
+		if len(s.early) < 2*int(c.slots) {
+			s.early[notice{m.Op, u, l}] = struct{}{}
+		}
+		return nil, nil
+	}
+	return u, l
+}
+
+// took takes out a notice that came before its resume-sub; false if none did.
+func (s *session) took(op control.Op, u *subscriber, l *lane) bool {
+	n := notice{op, u, l}
+	_, there := s.early[n]
+	delete(s.early, n)
+	return there
 }
 
 // evicted counts: the subscriber finds out from the lane itself.

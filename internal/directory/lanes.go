@@ -195,15 +195,19 @@ func (c *core) readyPub(s *session, m *control.Message) *control.Error {
 	c.own(l, s)
 	l.phase, l.born = live, c.bear()
 	for i := range m.Joined {
-		if j := l.joins[c.subs[m.Joined[i].Sub]]; j != nil && j.state == asked {
-			j.answer(&m.Joined[i])
+		a := &m.Joined[i]
+		if j := l.joins[c.subs[a.Sub]]; j == nil {
+			s.leave(m.Lane, a.Sub, "gone")
+		} else if j.state != joined {
+			j.answer(a)
 			c.counters["joins"]++
 		}
 	}
-	// Who became ready since the grant is asked for before the answer: the
-	// publisher joins it before its first frame.
+	// Who became ready since the grant, or whose join was lost with the
+	// connection, is asked for before the answer: the publisher joins it before
+	// its first frame.
 	for _, u := range c.readers(l.topic) {
-		if l.joins[u] == nil && c.reaches(u, l) {
+		if c.reaches(u, l) {
 			c.ask(c.join(l, u, true))
 		}
 	}
@@ -301,26 +305,33 @@ func (c *core) resumePub(s *session, m *control.Message) *control.Error {
 	c.counters["resumed_lanes"]++
 	listed := make(map[*subscriber]bool, len(m.Joined))
 	for i := range m.Joined {
-		u := c.subs[m.Joined[i].Sub]
+		a := &m.Joined[i]
+		u := c.subs[a.Sub]
 		if u == nil || !u.ready() {
-			s.send(&control.Message{Op: control.OpLeave, Lane: m.Lane, Sub: m.Joined[i].Sub, Reason: "gone"})
+			s.leave(m.Lane, a.Sub, "gone")
 			continue
 		}
 		if !c.reaches(u, l) || !c.matches(u, l.topic) {
 			continue
 		}
 		listed[u] = true
-		j := c.join(l, u, u.born < l.born)
-		j.answer(&m.Joined[i])
-		if j.drained { // it gave the lane up meanwhile
-			s.send(&control.Message{Op: control.OpLeave, Lane: m.Lane, Sub: m.Joined[i].Sub, Reason: "drained"})
+		j := c.join(l, u, c.fresh(l, u))
+		before := j.ticket
+		switch j.answer(a); {
+		case j.drained: // it gave the lane up meanwhile
+			c.leave(j, "drained")
+		case !j.again:
+		case j.ticket != before: // joined again, and the answer was lost
+			c.tellAgain(j)
+		default: // listed before its eviction
+			j.state = wanted
 		}
 	}
 	for _, u := range c.readers(l.topic) {
 		if !c.reaches(u, l) {
 			continue
 		}
-		j := c.join(l, u, u.born < l.born)
+		j := c.join(l, u, c.fresh(l, u))
 		if !listed[u] {
 			j.state = wanted
 		}
@@ -337,19 +348,21 @@ func (c *core) closePub(s *session, m *control.Message) *control.Error {
 		s.ok(m.ID)
 		return nil
 	}
-	if l.owner != s {
+	if c.mayOwn(s, l) != nil {
 		return unknownLane(m.Lane)
 	}
-	if l.phase == granted {
+	if l.phase == granted && l.owner == s {
 		c.unlink(l)
 		s.ok(m.ID)
 		return nil
 	}
-	if st := c.files.state(l.file); st != layout.LaneClosed && st != layout.LaneFault {
+	st := c.files.state(l.file)
+	if (l.phase == live || l.phase == orphan) && (st == layout.LaneClosed || st == layout.LaneFault) {
+		c.counters["closes"]++
+		c.end(l, false)
+	} else if c.look(l); c.lanes[m.Lane] == l && l.phase != ended { // its words say nothing, and its lock is held
 		return refusal(control.CodeInvalid, "close the lane first", "lane %s is %v", m.Lane, st)
 	}
-	c.counters["closes"]++
-	c.end(l, false)
 	s.ok(m.ID)
 	return nil
 }
@@ -394,6 +407,8 @@ func (c *core) look(l *lane) {
 	case l.owner == nil || l.phase == granted:
 		if l.phase == live {
 			l.phase = orphan
+		}
+		if l.phase == orphan && l.probe.lives(c.opt.Now()) {
 			c.opt.Log.Info("publisher lives without a connection", logLane(l))
 		}
 		c.after(l.probe.pause(c.opt.Now()), func() {

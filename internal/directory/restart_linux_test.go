@@ -3,8 +3,11 @@ package directory
 import (
 	"encoding/binary"
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -175,10 +178,266 @@ func TestNewPublisherWhileASubscriberIsAway(t *testing.T) {
 	eventually(t, "the publisher away", func() bool { return b.s.Stats().Connections == 1 })
 	s.send(&control.Message{Op: control.OpRejoin, Sub: s.sub, Lane: p.lane})
 	s.settle(control.OpLane)
-	p.client = b.dialAs(pc.epoch)
-	p.ok(&control.Message{Op: control.OpResPub, Lane: p.lane})
+	b.resumePub(p)
+	if !p.event(control.OpJoin, p.lane, s.sub).m.Join.Again {
+		t.Error("not again")
+	}
+	// The answer is lost with the connection, the new ticket is not.
+	again := func(what string, ticket uint64) {
+		t.Helper()
+		if m := s.event(control.OpLane, p.lane, s.sub).m; m.LaneInfo != nil || len(m.Joined) != 1 || m.Joined[0].Ticket != ticket {
+			t.Errorf("%s: lane %+v", what, m)
+		}
+	}
+	b.resumePub(p, control.Joined{Sub: s.sub, Pos: p.pos, Ticket: 7})
+	again("listed", 7)
 	if n := p.settle(control.OpJoin); n != 0 {
-		t.Errorf("%d joins: the client repeats its rejoin itself", n)
+		t.Errorf("%d joins of who is joined again", n)
+	}
+	// Listed as of before the eviction: the ticket says so.
+	s.send(&control.Message{Op: control.OpRejoin, Sub: s.sub, Lane: p.lane})
+	p.event(control.OpJoin, p.lane, s.sub)
+	b.resumePub(p, control.Joined{Sub: s.sub, Pos: p.pos, Ticket: 7})
+	j = p.event(control.OpJoin, p.lane, s.sub)
+	if !j.m.Join.Again {
+		t.Error("not again")
+	}
+	p.send(&control.Message{Op: control.OpJoined, Lane: p.lane, Joined: []control.Joined{{Sub: s.sub, Pos: p.pos, Ticket: 8}}})
+	again("answered", 8)
+}
+
+func TestConnectionBreaksBetweenGrantAndReady(t *testing.T) {
+	for _, answered := range []bool{true, false} {
+		b := newBus(t, nil)
+		s, gone := b.dial().subscriber("a.b", subOptions{}), b.dial().subscriber("a.b", subOptions{})
+		p := b.dial().grant("a.b", "s")
+		joined := p.admit()
+		_ = p.conn.Close()
+		eventually(t, "the publisher away", func() bool { return b.s.Stats().Connections == 2 })
+		gone.die()
+		eventually(t, "a subscriber gone", func() bool { return b.s.Stats().Subscribers == 1 })
+		p.client = b.dialAs(p.epoch)
+		if !answered { // the connection took the joins along
+			joined = nil
+		}
+		p.ok(p.readyMessage(joined...))
+		if answered {
+			p.event(control.OpLeave, p.lane, gone.sub)
+		} else {
+			p.answerJoin(s.sub)
+		}
+		if m := s.lane(p.lane); !m.LaneInfo.New || len(m.Joined) != 1 {
+			t.Errorf("answers kept %v: lane %+v", answered, m)
+		}
+	}
+}
+
+func TestPublisherHoldsForWhoHasLeft(t *testing.T) {
+	b := newBus(t, nil)
+	p := b.dial().publisher("a.b", "s")
+	// Parked and evicted: not listed any more, and still woken.
+	parked := b.dial().subscriberOf(p, subOptions{park: true})
+	s := b.dial().subscriberOf(p, subOptions{})
+	s.slot(p.g.Number, p.lane, p.pos, 0)
+	b.restart()
+	b.resumePub(p, control.Joined{Sub: s.sub, Pos: p.pos, Ticket: 5})
+	b.resumeSub(parked, p.lane)
+	b.resumeSub(s) // its drained was lost with the directory
+	if why := p.event(control.OpLeave, p.lane, s.sub).m.Reason; why != "drained" {
+		t.Errorf("reason %q", why)
+	}
+	parked.die()
+	p.event(control.OpLeave, p.lane, parked.sub)
+}
+
+// subscriberOf goes all the way on a topic with one lane.
+func (c *client) subscriberOf(p *pub, o subOptions) *sub {
+	c.t.Helper()
+	s := c.grantSub(p.g.Topic, o)
+	s.send(&control.Message{Op: control.OpReadySub, ID: 1000, Sub: s.sub})
+	p.answerJoin(s.sub)
+	s.next("ok", func(m *control.Message) bool { return m.ID == 1000 })
+	s.lane(p.lane)
+	return s
+}
+
+func TestNoticesOvertakeTheirResume(t *testing.T) {
+	b := newBus(t, nil)
+	p, q := b.dial().publisher("a.b", "p"), b.dial().publisher("a.b", "q")
+	s := b.dial().grantSub("a.b", subOptions{})
+	s.send(&control.Message{Op: control.OpReadySub, ID: 1000, Sub: s.sub})
+	jp, jq := p.answerJoin(s.sub), q.answerJoin(s.sub)
+	s.next("ok", func(m *control.Message) bool { return m.ID == 1000 })
+	b.restart()
+	b.resumePub(p, jp)
+	b.resumePub(q, jq)
+	s.client = b.dialAs(s.epoch)
+	for _, n := range []*control.Message{
+		{Op: control.OpDrained, Sub: s.sub, Lane: p.lane},
+		{Op: control.OpRejoin, Sub: s.sub, Lane: q.lane},
+		{Op: control.OpRejoin, Sub: newEpoch(), Lane: q.lane},
+	} {
+		s.send(n)
+	}
+	// The list was made before the notices.
+	s.ok(&control.Message{Op: control.OpResSub, Sub: s.sub, Lanes: []control.HeldLane{{Lane: p.lane}, {Lane: q.lane}}})
+	p.event(control.OpLeave, p.lane, s.sub)
+	if !q.event(control.OpJoin, q.lane, s.sub).m.Join.Again {
+		t.Error("not again")
+	}
+	p.finish()
+	eventually(t, "the drained lane unlinked", func() bool { return b.s.Stats().Lanes == 1 })
+	b.s.mu.Lock()
+	defer b.s.mu.Unlock()
+	for ss := range b.s.core.sessions {
+		if len(ss.early) != 0 {
+			t.Errorf("%d notices are kept for ever", len(ss.early))
+		}
+	}
+}
+
+func TestDrainedBeforeTheLaneWasTold(t *testing.T) {
+	b := newBus(t, nil)
+	p := b.dial().publisher("a.b", "s")
+	s := b.dial().grantSub("a.b", subOptions{})
+	s.send(&control.Message{Op: control.OpReadySub, ID: 1000, Sub: s.sub})
+	j := p.event(control.OpJoin, p.lane, s.sub)
+	s.drained(p.lane)
+	s.next("ok", func(m *control.Message) bool { return m.ID == 1000 }) // nothing to wait for
+	p.event(control.OpLeave, p.lane, s.sub)
+	p.send(&control.Message{Op: control.OpJoined, Lane: p.lane, Joined: p.joinedTo(j)})
+	p.settle(control.OpLeave)
+	if n := s.settle(control.OpLane); n != 0 {
+		t.Error("told of a lane that it gave up")
+	}
+}
+
+func TestClosedWhileReconnecting(t *testing.T) {
+	b := newBus(t, nil)
+	p, s := b.dial().publisher("a.b", "s"), b.dial().subscriber("x", subOptions{})
+	held, heldSub := b.dial().publisher("a.c", "s"), b.dial().subscriber("x", subOptions{})
+	b.restart()
+	p.word(layout.OffState, uint64(layout.LaneClosed))
+	_ = p.f.Close()
+	_ = s.f.Close()
+	p.client, s.client = b.dialAs(p.epoch), b.dialAs(s.epoch)
+	p.ok(&control.Message{Op: control.OpClosePub, Lane: p.lane})
+	s.ok(&control.Message{Op: control.OpCloseSub, Sub: s.sub})
+	if n := b.counter("closes"); n != 1 {
+		t.Errorf("%d closes", n)
+	}
+	// Word without deed: its owner lives.
+	p.refused(&control.Message{Op: control.OpClosePub, Lane: held.lane}, control.CodeInvalid)
+	s.refused(&control.Message{Op: control.OpCloseSub, Sub: heldSub.sub}, control.CodeNotFound)
+	if st := b.s.Stats(); st.Lanes != 1 || st.Subscribers != 1 {
+		t.Errorf("after the closes: %+v", st)
+	}
+}
+
+func TestClosedLaneIsTruncated(t *testing.T) {
+	b := newBus(t, nil)
+	p := b.dial().publisher("a.b", "s")
+	if err := p.f.Truncate(layout.OffState); err != nil {
+		t.Fatal(err)
+	}
+	_ = p.f.Close()
+	p.ok(&control.Message{Op: control.OpClosePub, Lane: p.lane})
+	b.empty()
+}
+
+func TestGroupsOfAnAdoptedSubscriber(t *testing.T) {
+	var forbid atomic.Bool
+	b := newBus(t, func(o *Options) {
+		o.Authorize = func(p control.Peer, _ string, v Verb) error {
+			if v == VerbSubscribe && (p.PID == 0 || forbid.Load()) { // as adopted: what is known only of a connection
+				return errors.New("not in the group")
+			}
+			return nil
+		}
+	})
+	s, barred := b.dial().subscriber("a.b", subOptions{}), b.dial().subscriber("a.b", subOptions{})
+	over := b.dial().publisher("a.b", "over")
+	over.publish(1)
+	b.close()
+	_ = over.f.Close()
+	b.open()
+	if b.s.Stats().Lanes != 1 {
+		t.Fatal("a dead lane is gone before its subscribers came back")
+	}
+	p, q := b.dial().publisher("a.b", "s"), b.dial().grant("a.b", "q")
+	if p.g.Joins != 2 || q.g.Joins != 2 {
+		t.Fatalf("%d and %d joins, want two each", p.g.Joins, q.g.Joins)
+	}
+	b.resumeSub(s, over.lane)
+	s.lane(p.lane)
+	forbid.Store(true)
+	b.resumeSubRefused(barred)
+	forbid.Store(false)
+	b.s.mu.Lock()
+	b.s.core.subs[barred.sub].head.Pattern = "a.*"
+	b.s.mu.Unlock()
+	forbid.Store(true)
+	b.resumeSub(barred)
+	p.event(control.OpLeave, p.lane, barred.sub)
+	q.event(control.OpLeave, q.lane, barred.sub)
+	q.ok(q.readyMessage(q.admit()...))
+	if n := barred.settle(control.OpLane); n != 0 {
+		t.Errorf("told of %d lanes that it may not read", n)
+	}
+}
+
+func (b *bus) resumeSubRefused(s *sub) {
+	b.t.Helper()
+	s.client = b.dialAs(s.epoch)
+	s.refused(&control.Message{Op: control.OpResSub, Sub: s.sub}, control.CodePermission)
+}
+
+func TestWhoWasFirstIsInDoubtAfterARestart(t *testing.T) {
+	b := newBus(t, nil)
+	p := b.dial().grant("a.b", "s") // stamped before the subscriber, ready after it
+	old := b.dial().grant("a.b", "old")
+	old.head.CreatedMono -= 2 * watchdog.Nanoseconds()
+	old.writeHeader()
+	s := b.dial().subscriber("a.b", subOptions{mode: layout.Lossy})
+	p.ok(p.readyMessage())
+	old.ok(old.readyMessage())
+	b.restart()
+	b.resumePub(p)
+	b.resumePub(old)
+	b.resumeSub(s)
+	if !s.lane(p.lane).LaneInfo.New {
+		t.Error("a lane that became ready after the subscriber is read from its end")
+	}
+	if s.lane(old.lane).LaneInfo.New {
+		t.Error("a lane from long before is new")
+	}
+}
+
+func TestKilledOwnerIsCalledAlive(t *testing.T) {
+	var log syncBuffer
+	b := newBus(t, func(o *Options) { o.Log = slog.New(slog.NewTextHandler(&log, nil)) })
+	now := time.Now()
+	b.s.mu.Lock()
+	b.s.core.opt.Now = func() time.Time { return now }
+	b.s.mu.Unlock()
+	p, s := b.dial().publisher("a.b", "s"), b.dial().subscriber("x", subOptions{})
+	_, _ = p.conn.Close(), s.conn.Close()
+	eventually(t, "the connections gone", func() bool { return b.s.Stats().Connections == 0 })
+	look := func(d time.Duration) string {
+		b.s.mu.Lock()
+		now = now.Add(d)
+		b.s.mu.Unlock()
+		b.s.tick()
+		return log.String()
+	}
+	if text := look(5*time.Millisecond) + look(10*time.Millisecond); strings.Contains(text, "lives without") {
+		t.Errorf("its lock may be about to go: %s", text)
+	}
+	if text := look(10 * time.Millisecond); strings.Count(text, "lives without a connection") != 2 {
+		t.Errorf("never said: %s", text)
+	}
+	if text := look(time.Hour); strings.Count(text, "lives without a connection") != 2 {
+		t.Errorf("said twice: %s", text)
 	}
 }
 

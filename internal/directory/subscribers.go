@@ -1,6 +1,8 @@
 package directory
 
 import (
+	"maps"
+
 	"github.com/torq/mycelium/internal/control"
 	"github.com/torq/mycelium/internal/layout"
 	"github.com/torq/mycelium/internal/topic"
@@ -132,9 +134,7 @@ func (c *core) drop(u *subscriber) {
 	}
 	for _, l := range c.inOrder() {
 		if j := l.joins[u]; j != nil {
-			if l.owner != nil && j.state != wanted {
-				l.owner.send(&control.Message{Op: control.OpLeave, Lane: l.head.Epoch, Sub: u.head.Epoch, Reason: "gone"})
-			}
+			c.leave(j, "gone")
 			delete(l.joins, u)
 		}
 		c.release(l)
@@ -267,30 +267,44 @@ func (c *core) resumeSub(s *session, m *control.Message) *control.Error {
 		listed[h.Lane] = true
 	}
 	for _, l := range c.inOrder() {
-		if l.phase == granted || l.phase == unreadable || !c.reaches(u, l) || !c.matches(u, l.topic) {
+		j := l.joins[u]
+		if !c.matches(u, l.topic) {
+			if j != nil && !j.sent { // joined while its groups were not known
+				if !listed[l.head.Epoch] { // else it had the lane before: nothing is taken away
+					c.leave(j, "not allowed")
+				}
+				delete(l.joins, u)
+				c.release(l)
+			}
 			continue
 		}
-		j := l.joins[u]
+		if l.phase == granted || l.phase == unreadable || !c.reaches(u, l) {
+			continue
+		}
 		entitled := j != nil || l.phase != ended || u.past || l.born > u.born
+		if listed[l.head.Epoch] || entitled {
+			j = c.join(l, u, c.fresh(l, u))
+		}
 		switch {
+		case j == nil || j.drained && !listed[l.head.Epoch]:
+		case s.took(control.OpDrained, u, l):
+			c.giveUp(j)
 		case listed[l.head.Epoch]:
-			j = c.join(l, u, u.born < l.born)
-			j.sent, j.drained = true, false
+			j.sent, j.drained, j.again = true, false, false // it repeats its rejoin itself
 			if l.phase == ended {
 				c.sendFinal(j)
+			} else if s.took(control.OpRejoin, u, l) {
+				c.askAgain(j)
 			}
-		case !entitled || j != nil && j.drained:
-		case c.files.slotEpoch(u.file, l.head.Lane) == l.head.Epoch.Low():
-			// It had the lane, and has left it.
-			j = c.join(l, u, u.born < l.born)
-			j.sent, j.drained = true, true
+		case c.files.slotEpoch(u.file, l.head.Lane) == l.head.Epoch.Low(): // it had the lane, and has left it
+			c.giveUp(j)
 		default:
-			j = c.join(l, u, u.born < l.born)
-			j.sent = false
+			j.sent, j.again = false, false
 			c.reconcile(j)
 		}
 		c.release(l)
 	}
+	maps.DeleteFunc(s.early, func(n notice, _ struct{}) bool { return n.sub == u })
 	s.ok(m.ID)
 	return nil
 }
@@ -298,11 +312,16 @@ func (c *core) resumeSub(s *session, m *control.Message) *control.Error {
 // closeSub removes a subscriber that says it is done.
 func (c *core) closeSub(s *session, m *control.Message) *control.Error {
 	u := c.subs[m.Sub]
-	if u != nil && u.session != s {
-		return unknownSub(m.Sub)
-	}
-	if u != nil { // else its lock was free before the word came
+	switch {
+	case u == nil: // its lock was free before the word came
+	case u.session == s:
 		c.drop(u)
+	case c.mayOwnSub(s, u) != nil:
+		return unknownSub(m.Sub)
+	default: // not resumed on this connection: its lock decides
+		if c.lookSub(u); c.subs[m.Sub] != nil {
+			return unknownSub(m.Sub)
+		}
 	}
 	s.ok(m.ID)
 	return nil
@@ -323,6 +342,8 @@ func (c *core) lookSub(u *subscriber) {
 	case u.session == nil || u.phase == granted:
 		if u.phase == live {
 			u.phase = orphan
+		}
+		if u.phase == orphan && u.probe.lives(c.opt.Now()) {
 			c.opt.Log.Info("subscriber lives without a connection", logSub(u))
 		}
 		c.after(u.probe.pause(c.opt.Now()), func() {
