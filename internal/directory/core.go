@@ -79,7 +79,7 @@ type session struct {
 	out    *outbox
 	lanes  map[*lane]struct{}
 	subs   map[*subscriber]struct{}
-	part   *control.Message // of a list whose rest follows; nil = none
+	part   *control.Message    // of a list whose rest follows; nil = none
 	early  map[notice]struct{} // came before their resume-sub
 }
 
