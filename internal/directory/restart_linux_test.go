@@ -316,6 +316,8 @@ func TestClosedWhileReconnecting(t *testing.T) {
 	b := newBus(t, nil)
 	p, s := b.dial().publisher("a.b", "s"), b.dial().subscriber("x", subOptions{})
 	held, heldSub := b.dial().publisher("a.c", "s"), b.dial().subscriber("x", subOptions{})
+	now := time.Now()
+	b.o.Now = func() time.Time { return now } // no look at the locks but by the close
 	b.restart()
 	p.word(layout.OffState, uint64(layout.LaneClosed))
 	_ = p.f.Close()
