@@ -411,17 +411,24 @@ func TestNamesOfOptions(t *testing.T) {
 func TestIdleStrategies(t *testing.T) {
 	watch(t, time.Minute)
 	s := &Spin{}
-	for range 20 { // chased: data right after an empty poll, again and again
-		s.Idle(1)
+	chase := func() { // a little data with hardly an empty poll between
+		for range 2 * chaseAfter {
+			s.Idle(1)
+			s.Idle(0)
+		}
+		if s.chases < chaseAfter {
+			t.Fatal(s.chases)
+		}
+	}
+	chase()
+	if s.Idle(chaseFull); s.chases != 0 {
+		t.Fatal("who is behind does not chase")
+	}
+	chase()
+	for range chaseEmpty {
 		s.Idle(0)
 	}
-	if s.chases < chaseAfter {
-		t.Fatal(s.chases)
-	}
-	for range 10 {
-		s.Idle(0)
-	}
-	if s.Idle(1); s.chases != 0 {
+	if s.chases != 0 {
 		t.Fatal("a pause in the data is no chase")
 	}
 	b := &Backoff{}

@@ -276,4 +276,16 @@ func pollUntil(t testing.TB, s *Subscriber, h func(Frame), done func() bool) {
 	}
 }
 
+// readOut polls until there is nothing left to read: one Poll may stop early.
+func readOut(t testing.TB, s *Subscriber, h func(Frame)) {
+	t.Helper()
+	for quiet := 0; quiet < 3; quiet++ {
+		n, err := s.Poll(h, 0)
+		must(t, err)
+		if n > 0 {
+			quiet = 0
+		}
+	}
+}
+
 func bg() context.Context { return context.Background() }
