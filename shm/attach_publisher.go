@@ -234,9 +234,10 @@ func (c *Client) openLane(ctx context.Context, m *control.Message, f *os.File, o
 	h := layout.LaneHeader{
 		Geometry: layout.Geometry{Ring: g.Ring, MaxMsg: g.MaxMsg, Step: g.Step},
 		TopicID:  topic.ID(g.Topic), Lane: g.Number, Epoch: m.Lane, OriginNode: g.Node, UID: g.UID, GID: g.GID,
-		BootID: g.Boot, PrevEpoch: g.PrevEpoch, FirstPos: g.Ring, FirstSeq: g.FirstSeq,
+		BootID: g.Boot, PrevEpoch: g.PrevEpoch, FirstSeq: g.FirstSeq,
 		Timestamp: layout.Timestamp(o.Timestamps), OriginEpoch: m.Lane, Topic: g.Topic, Source: g.Source,
 	}
+	h.FirstPos = h.FirstPosition(g.Number)
 	h.SourceID = sourceID(g.Source)
 	if err := h.Check(); err != nil {
 		_ = f.Close()

@@ -59,11 +59,12 @@ func (c *core) openPub(s *session, m *control.Message) *control.Error {
 	}
 
 	now := c.opt.Now()
+	number := c.takeNumber()
 	l := &lane{
 		head: layout.LaneHeader{
-			Geometry: g, TopicID: topic.ID(o.Topic), Topic: o.Topic, Source: o.Source, Lane: c.takeNumber(),
+			Geometry: g, TopicID: topic.ID(o.Topic), Topic: o.Topic, Source: o.Source, Lane: number,
 			Epoch: newEpoch(), PrevEpoch: prev, UID: uid, GID: s.peer.GID, OriginNode: c.bus.Node, BootID: c.boot,
-			FirstPos: g.Ring, CreatedWall: now.UnixNano(),
+			FirstPos: g.FirstPosition(number), CreatedWall: now.UnixNano(),
 		},
 		topic: t, owner: s, policy: cfg.Policy, joins: make(map[*subscriber]*join), bytes: g.FileBytes(),
 	}

@@ -98,6 +98,12 @@ func (g Geometry) BlockShift() uint32 {
 	return s
 }
 
+// FirstPosition is where the lane of that number starts: in its first lap, at an
+// offset of its own within a page. Rings are page-aligned, so lanes that all
+// started at offset 0 and move in step would fall into the same cache sets, and a
+// store to one would hold up a load from another whose address ends alike.
+func (g Geometry) FirstPosition(lane uint32) uint64 { return g.Ring + uint64(lane*37%64)*64 }
+
 // FileBytes is the size of a lane file.
 func (g Geometry) FileBytes() uint64 { return LaneHeaderBytes + g.Ring }
 

@@ -181,8 +181,8 @@ func DecodeLane(b []byte, fileBytes int64) (LaneHeader, error) {
 		return h, geometryError("ring offset %d, align %d, block shift %d", le.Uint64(b[0x18:]), le.Uint32(b[0x28:]), le.Uint32(b[0x7C:]))
 	case lane >= MaxLanes:
 		return h, geometryError("lane number %d, the largest is %d", lane, MaxLanes-1)
-	case h.FirstPos != h.Ring:
-		return h, geometryError("first position %d, want the ring size %d", h.FirstPos, h.Ring)
+	case h.FirstPos%Align != 0 || h.FirstPos < h.Ring || h.FirstPos >= 2*h.Ring:
+		return h, geometryError("first position %d, want a multiple of %d from the ring size %d to twice that", h.FirstPos, Align, h.Ring)
 	case le.Uint64(b[OffReady:]) != Ready(LaneMagic, h.Epoch):
 		return h, ErrNotReady
 	}

@@ -135,7 +135,7 @@ static const char *check_header(lane *l, const unsigned char *b, uint64_t file_b
 		return "impossible geometry: largest message";
 	if (l->step % 32 != 0 || l->step < (uint64_t)l->max_msg + 64 || l->step > l->cap / 4)
 		return "impossible geometry: credit step";
-	if (l->shift > 30 || UINT64_C(256) << l->shift != l->cap || u64(b, 0x38) >= 16384 || l->first_pos != l->cap)
+	if (l->shift > 30 || UINT64_C(256) << l->shift != l->cap || u64(b, 0x38) >= 16384 || l->first_pos % 32 != 0 || l->first_pos < l->cap || l->first_pos - l->cap >= l->cap)
 		return "impossible geometry: block shift, lane number or first position";
 	if (ready != (MAGIC ^ u64(b, 0x40)))
 		return "not ready: the ready word is not this lane's";
