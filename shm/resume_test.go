@@ -155,6 +155,8 @@ func TestLaneIsReadOnce(t *testing.T) {
 					_, err := p.Publish(1, []byte("once"))
 					must(t, err)
 				}
+				// Nobody waits for a lossy subscriber to hear of a lane.
+				pollUntil(t, s, handle, func() bool { return s.reads(p.hdr.Epoch) })
 				if !restart {
 					subs.cut()
 				}
