@@ -128,6 +128,7 @@ func (p *Publisher) Publish(typ uint16, payload []byte) (seq uint64, err error) 
 	if next > p.room || n > p.maxMsg {
 		return p.publishGuarded(typ, payload)
 	}
+	p.zeroNext(next)
 	copy(p.ring.bytes(p.pos+layout.OffPayload, n), payload)
 	return p.commit(next, layout.Meta(uint32(n), typ, 0, p.hdr.Hops)), nil
 }
@@ -148,8 +149,10 @@ func (p *Publisher) publishGuarded(typ uint16, payload []byte) (seq uint64, err 
 			return 0, err
 		}
 	}
+	next := p.pos + layout.FrameBytes(n)
+	p.zeroNext(next)
 	copy(p.ring.bytes(p.pos+layout.OffPayload, n), payload)
-	seq = p.commit(p.pos+layout.FrameBytes(n), layout.Meta(uint32(n), typ, 0, p.hdr.Hops))
+	seq = p.commit(next, layout.Meta(uint32(n), typ, 0, p.hdr.Hops))
 	done = true
 	return seq, nil
 }
@@ -207,8 +210,17 @@ func (p *Publisher) caught(v any, err *error) {
 	*err = p.dead
 }
 
-// commit writes the header of the frame at pos, whose payload is in place, and
-// makes it visible.
+// zeroNext clears the header behind the frame that is about to be written. I4:
+// whatever an old payload left there must not look like a commit by the time this
+// frame is visible. A reader polls that word with an atomic load.
+//
+// It comes before the payload because stores become visible in order: the lines
+// behind the header are then this core's own when the header's line, which readers
+// look at, is taken, and that line is written and committed in one go.
+func (p *Publisher) zeroNext(next uint64) { storeRelaxed(p.ring.word(next), 0) }
+
+// commit writes the header of the frame at pos, whose payload is in place and
+// whose successor is cleared, and makes it visible.
 func (p *Publisher) commit(next, meta uint64) (seq uint64) {
 	pos := p.pos
 	seq = p.seq
@@ -218,10 +230,6 @@ func (p *Publisher) commit(next, meta uint64) (seq uint64) {
 	*p.ring.word(pos + layout.OffLen) = meta
 	*p.ring.word(pos + layout.OffSeq) = seq
 	*p.ring.word(pos + layout.OffTime) = p.now()
-	// I4: whatever an old payload left at the next header must not look like a
-	// commit by the time this frame is visible. The reader polls that word with
-	// an atomic load.
-	storeRelaxed(p.ring.word(next), 0)
 	if failpoint.Enabled {
 		failpoint.Here("pub.before_commit")
 	}

@@ -32,6 +32,7 @@ func (w *worker) bouncer(j *job, t *task, send, receive string) (*bouncer, error
 	if b.pub, err = w.publisher(t, send, j.Size, shm.PublisherOptions{Source: "bench"}); err != nil {
 		return nil, err
 	}
+	b.number(1)
 	b.handle = func(f shm.Frame) {
 		if f.Seq != b.want-1+firstSeq || len(f.Payload) != len(b.payload) ||
 			len(f.Payload) >= counterBytes && binary.LittleEndian.Uint64(f.Payload) != b.want {
@@ -41,12 +42,18 @@ func (w *worker) bouncer(j *job, t *task, send, receive string) (*bouncer, error
 	return b, nil
 }
 
+// send publishes the payload and numbers the next one while the answer is under
+// way, as a store right before the copy would hold the copy up.
 func (b *bouncer) send(n uint64) error {
+	_, err := b.pub.Publish(frameType, b.payload)
+	b.number(n + 1)
+	return err
+}
+
+func (b *bouncer) number(n uint64) {
 	if len(b.payload) >= counterBytes {
 		binary.LittleEndian.PutUint64(b.payload, n)
 	}
-	_, err := b.pub.Publish(frameType, b.payload)
-	return err
 }
 
 // protect runs a loop that sends and receives.
