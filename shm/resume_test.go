@@ -38,14 +38,24 @@ func newRoughBus(t *testing.T, policy control.Policy) *roughBus {
 	return b
 }
 
-// restart ends every connection and starts a directory that knows only the files.
-func (b *roughBus) restart() {
+// restart ends every connection, starts a directory that knows only the files, and
+// returns when the clients are connected to it.
+func (b *roughBus) restart(clients ...*wire) {
+	old := make([]*link, len(clients))
+	for i, w := range clients {
+		old[i] = w.current()
+	}
 	b.mu.Lock()
-	defer b.mu.Unlock()
 	must(b.t, b.server.Close())
 	var err error
 	b.server, err = directory.Open(b.options)
+	b.mu.Unlock()
 	must(b.t, err)
+	for i, w := range clients {
+		for l := old[i]; l == nil || l == old[i]; l = w.current() {
+			time.Sleep(time.Millisecond)
+		}
+	}
 }
 
 // wire is one client's way to the directory.
@@ -166,7 +176,7 @@ func TestLaneIsReadOnce(t *testing.T) {
 				})
 				if restart {
 					old := pubs.current()
-					b.restart()
+					b.restart(pubs, subs)
 					for l := old; l == old || l == nil; l = pubs.current() { // a request on the old one is lost with it
 						time.Sleep(time.Millisecond)
 					}

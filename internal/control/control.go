@@ -38,6 +38,9 @@
 //	  resume-pub{lane,joined[...]}      -> <- ok, join... for subscribers unknown to the publisher, leave... for the gone
 //	  resume-sub{sub,lanes[...]}        -> <- ok, lane... for lanes unknown to the subscriber
 //
+// What a connection loses is made up for: lane and final of a lane that the
+// subscriber is done with are answered with drained again.
+//
 // A list that does not fit one packet goes in parts of at most ListPart
 // entries: each is a request with More and is answered ok; the last, without
 // More, has the effect of all.
