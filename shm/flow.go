@@ -247,8 +247,7 @@ func (p *Publisher) backpressure(st *round, set *memberSet, m *member, need uint
 	case waited < spinFor:
 		seqlock.Pause(spinPauses)
 	case waited < yieldFor:
-		seqlock.Pause(spinPauses)
-		runtime.Gosched()
+		yield()
 	default:
 		time.Sleep(st.sleep)
 		st.sleep = min(st.sleep*2, sleepMax)

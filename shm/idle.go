@@ -2,7 +2,6 @@ package shm
 
 import (
 	"fmt"
-	"runtime"
 	"time"
 
 	"github.com/torq/mycelium/internal/clock"
@@ -88,7 +87,7 @@ type Yield struct{}
 
 func (Yield) Idle(work int) {
 	if work == 0 {
-		runtime.Gosched()
+		yield()
 	}
 }
 
@@ -118,7 +117,7 @@ func (b *Backoff) Idle(work int) {
 	case waited < backoffSpin:
 		seqlock.Pause(1)
 	case waited < backoffYield:
-		runtime.Gosched()
+		yield()
 	default:
 		time.Sleep(b.sleep)
 		b.sleep = min(b.sleep*2, backoffMax)

@@ -3,7 +3,10 @@ package shm
 import (
 	"bytes"
 	"os"
+	"runtime"
 	"strconv"
+
+	"golang.org/x/sys/unix"
 )
 
 // startTicks is field 22 of /proc/self/stat: with the pid it names this process
@@ -20,4 +23,11 @@ func startTicks() uint64 {
 	}
 	n, _ := strconv.ParseUint(string(f[19]), 10, 64)
 	return n
+}
+
+// yield lets other goroutines and other processes have this processor. Gosched
+// alone knows of this process only.
+func yield() {
+	runtime.Gosched()
+	_, _, _ = unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0)
 }
