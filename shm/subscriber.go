@@ -21,7 +21,7 @@ const gatherBytes = 8 << 10
 
 const (
 	coldAfter  = 1 << 14 // empty polls after which a lane is looked at every 8th sweep only
-	defaultMax = 256     // Poll's limit where none is given
+	defaultMax = 1024    // Poll's limit where none is given
 )
 
 // Subscriber reads the lanes of a topic, or of all topics that match a pattern,
@@ -103,7 +103,7 @@ func newSubscriber(mem []byte, h layout.CursorHeader, o SubscriberOptions) (*Sub
 	return s, nil
 }
 
-// Poll hands at most limit frames (0 = 256) to h and returns how many. It never
+// Poll hands at most limit frames (0 = 1,024) to h and returns how many. It never
 // waits. h sees a private, validated copy of each frame. Errors come alone, after
 // what was delivered before them, and polling again goes on:
 //
