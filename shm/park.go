@@ -35,7 +35,7 @@ type parker struct {
 }
 
 // parkBelt is in case of a bug in all of the above; tests take it off.
-var parkBelt = 250 * time.Millisecond
+var parkBelt = 2 * time.Second
 
 // parkPartial is for more lanes than one futex_waitv takes: the rest are looked at
 // this often.
