@@ -100,6 +100,7 @@ func (p *parker) wait() {
 	membarrier()
 	if !s.inbox.Load() && !s.closed.Load() && !p.anyReady() {
 		s.counts[layout.SubParks]++
+		s.stats.Store(s.counts[:]) // nobody does while this one sleeps
 		futexWait(p.waiters, clock.Mono()+int64(timeout))
 	}
 	seqlock.StoreRelease32(p.sleeping, 0)
