@@ -128,7 +128,7 @@ func TestViewOfHistoryThatGoesAway(t *testing.T) {
 	p.Flush()
 	m, err := p.join(&peer{epoch: s.hdr.Epoch, mem: cur}, true, false)
 	must(t, err)
-	r.lossless, r.neverEvicts = true, true
+	r.neverEvicts = true
 	r.hold(m.join, m.ticket, m.notice)
 	r.startOldest()
 	s.post(admission{lane: r})

@@ -199,7 +199,6 @@ func (s *Subscriber) openReader(m *control.Message, f *os.File, joined *joinedAg
 	r.mapping = mp
 	r.bindSlot(s.mem)
 	if joined != nil && s.opts.Mode == Lossless {
-		r.lossless = true
 		r.hold(joined.join, joined.ticket, joined.notice)
 	}
 	if m.LaneInfo != nil {

@@ -218,7 +218,6 @@ func heapBus(t testing.TB, lanes, subs int, g layout.Geometry, policy Policy) (p
 			r.bindSlot(cur)
 			m, err := p.join(&peer{epoch: s.hdr.Epoch, mem: cur}, true, false)
 			must(t, err)
-			r.lossless = true
 			r.neverEvicts = policy.Kind != PolicyEvict
 			r.hold(m.join, m.ticket, m.notice)
 			r.startLatest()

@@ -76,7 +76,7 @@ func readers(t testing.TB, p *Publisher, mem []byte, h layout.LaneHeader) {
 		case 3:
 			r.startLatest()
 		case 4:
-			r.lossless, r.neverEvicts = true, true
+			r.neverEvicts = true
 			r.hold(p.pos, 9, 200) // a notice beyond the table is taken modulo its size
 		}
 		s.post(admission{lane: r})

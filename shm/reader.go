@@ -22,7 +22,6 @@ type reader struct {
 	topic    TopicID
 	source   SourceID
 
-	lossless  bool
 	held      bool    // a publisher holds data for us from join on
 	join      uint64  // J
 	ticket    uint64  // of this join

@@ -48,7 +48,6 @@ func heapSub(t testing.TB, p *Publisher, mem []byte, h layout.LaneHeader, mode M
 		if err != nil {
 			t.Fatal(err)
 		}
-		r.lossless = true
 		r.hold(m.join, m.ticket, m.notice)
 		r.startLatest()
 	}
