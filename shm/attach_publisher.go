@@ -137,7 +137,7 @@ func (c *Client) peerOf(sub layout.ID16, f *os.File) (*peer, error) {
 		_ = f.Close()
 		return nil, err
 	}
-	p := &peer{epoch: sub, mem: m.Bytes(), file: f}
+	p := &peer{epoch: sub, mem: m.Bytes(), file: f, keep: h.Keep}
 	runtime.AddCleanup(p, func(m *segment.Mapping) {
 		_ = m.Close()
 		c.mu.Lock()
@@ -173,20 +173,13 @@ func (c *Client) Publisher(ctx context.Context, name string, opts *PublisherOpti
 	c.opening++
 	c.mu.Unlock()
 	defer c.opened()
-	var m *control.Message
-	var f *os.File
-	var err error
-	for wait := busyMin; ; wait *= 2 {
-		m, f, err = c.request(ctx, nil, &control.Message{Op: control.OpOpenPub, OpenPub: &control.OpenPub{
-			Topic: name, Source: o.Source, Ring: o.RingBytes, MaxMsg: o.MaxMessageBytes, Timestamp: layout.Timestamp(o.Timestamps)}})
-		if !errors.Is(err, ErrSourceBusy) || wait > busyMax {
-			break
+	m, f, err := c.requestFree(ctx, func() *control.Message {
+		open := &control.OpenPub{Topic: name, Source: o.Source, Ring: o.RingBytes, MaxMsg: o.MaxMessageBytes, Timestamp: layout.Timestamp(o.Timestamps)}
+		if o.mirror != nil {
+			open.Mirror = &o.mirror.Mirror
 		}
-		select { // the predecessor may be dying at this moment: the kernel frees its lock a few ms later
-		case <-ctx.Done():
-		case <-time.After(wait):
-		}
-	}
+		return &control.Message{Op: control.OpOpenPub, OpenPub: open}
+	})
 	if err != nil {
 		return nil, fmt.Errorf("publish on %s: %w", name, err)
 	}
@@ -196,6 +189,21 @@ func (c *Client) Publisher(ctx context.Context, name string, opts *PublisherOpti
 		return nil, fmt.Errorf("publish on %s: %w", name, err)
 	}
 	return p, nil
+}
+
+// requestFree asks for what may still have an owner, again for as long as a
+// predecessor takes to die: the kernel frees its lock a few ms after its socket.
+func (c *Client) requestFree(ctx context.Context, m func() *control.Message) (a *control.Message, f *os.File, err error) {
+	for wait := busyMin; ; wait *= 2 {
+		a, f, err = c.request(ctx, nil, m())
+		if !errors.Is(err, ErrSourceBusy) || wait > busyMax {
+			return a, f, err
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait):
+		}
+	}
 }
 
 // opened ends a Publisher call. When the last is over, no join is early any more:
@@ -252,6 +260,10 @@ func (c *Client) openLane(ctx context.Context, m *control.Message, f *os.File, o
 	// after a restart of the directory whether the one has to read all of the other.
 	h.CreatedWall, h.CreatedMono = clock.Wall(), clock.Mono()
 	h.OriginWall, h.OriginMono = h.CreatedWall, h.CreatedMono
+	if o.mirror != nil {
+		mirrored(&h, o.mirror)
+		o.mirror.found = g.Found
+	}
 	h.Encode(mem)
 	p, err := newPublisher(mem, h, o, policyOf(g.Policy))
 	if err != nil {

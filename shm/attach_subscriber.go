@@ -36,8 +36,10 @@ func (c *Client) Subscriber(ctx context.Context, pattern string, opts *Subscribe
 		o.Name = fmt.Sprintf("%s-%d", c.hello.Program, os.Getpid())
 	}
 	park := o.Idle == IdlePark
-	m, f, err := c.request(ctx, nil, &control.Message{Op: control.OpOpenSub, OpenSub: &control.OpenSub{
-		Topic: pattern, Name: o.Name, Mode: o.Mode.layout(), Park: park, Past: o.Start.kind != startLatest}})
+	m, f, err := c.requestFree(ctx, func() *control.Message {
+		return &control.Message{Op: control.OpOpenSub, OpenSub: &control.OpenSub{
+			Topic: pattern, Name: o.Name, Mode: o.Mode.layout(), Park: park, Past: o.Start.kind != startLatest, Keep: int64(o.Keep)}}
+	})
 	if err != nil {
 		return nil, fmt.Errorf("subscribe to %s: %w", pattern, err)
 	}
@@ -55,7 +57,10 @@ func (c *Client) openCursors(ctx context.Context, m *control.Message, f *os.File
 		return nil, errNoDescriptor
 	}
 	h := layout.CursorHeader{Epoch: m.Sub, UID: g.UID, GID: g.GID, Mode: o.Mode.layout(), Park: o.Idle == IdlePark, Slots: g.Slots,
-		BootID: g.Boot, Name: o.Name, Pattern: pattern}
+		BootID: g.Boot, Keep: int64(o.Keep), Name: o.Name, Pattern: pattern}
+	if g.Resumed {
+		return c.reopenCursors(ctx, f, h, o)
+	}
 	if g.Slots == 0 || g.Slots > layout.MaxLanes {
 		_ = f.Close()
 		return nil, fmt.Errorf("%w: %d slots", layout.ErrGeometry, g.Slots)
@@ -73,6 +78,12 @@ func (c *Client) openCursors(ctx context.Context, m *control.Message, f *os.File
 		_ = mp.Close()
 		return nil, err
 	}
+	return c.subscribed(ctx, s, mp)
+}
+
+// subscribed declares a subscriber ready whose cursor file has its header.
+func (c *Client) subscribed(ctx context.Context, s *Subscriber, mp *segment.Mapping) (*Subscriber, error) {
+	mem, h := mp.Bytes(), s.hdr
 	s.mapping, s.client = mp, c
 	s.storeBeat()
 	seqlock.StoreRelease(word64(mem, layout.OffReady), layout.Ready(layout.CursorMagic, h.Epoch)) // SYNC ready/attach
@@ -204,6 +215,10 @@ func (s *Subscriber) openReader(m *control.Message, f *os.File, joined *joinedAg
 	if m.LaneInfo != nil {
 		r.neverEvicts = policyOf(m.LaneInfo.Policy).Kind != PolicyEvict
 	}
+	defer func() { r.acknowledge(s.acked) }()
+	if s.resumed && r.resume(m.LaneInfo != nil && m.LaneInfo.New) {
+		return r, nil
+	}
 	if m.LaneInfo == nil || !m.LaneInfo.New {
 		switch s.opts.Start.kind {
 		case startLatest:
@@ -294,6 +309,11 @@ func (s *Subscriber) storeBeat() {
 func (s *Subscriber) Close() error { return s.close(context.Background()) }
 
 func (s *Subscriber) close(ctx context.Context) error {
+	return s.closeWith(ctx, &control.Message{Op: control.OpCloseSub, Sub: s.hdr.Epoch})
+}
+
+// closeWith detaches, and then tells the directory by m.
+func (s *Subscriber) closeWith(ctx context.Context, m *control.Message) error {
 	if s.closed.Swap(true) {
 		return nil
 	}
@@ -304,7 +324,14 @@ func (s *Subscriber) close(ctx context.Context) error {
 	for atomic.LoadUint32(&s.busy) != 0 { // SYNC busy/close
 		runtime.Gosched()
 	}
-	shielded(s.mem, func() { s.stats.Store(s.counts[:]) })
+	shielded(s.mem, func() {
+		s.stats.Store(s.counts[:])
+		if s.opts.Keep > 0 { // its next owner goes on from here
+			for _, r := range s.lanes {
+				r.storeCursor()
+			}
+		}
+	})
 	for _, l := range [][]*reader{s.lanes, s.waiting} {
 		for _, r := range l {
 			r.unmap()
@@ -318,7 +345,7 @@ func (s *Subscriber) close(ctx context.Context) error {
 	if err := s.release(); err != nil {
 		return err
 	}
-	_, _, err := s.client.request(ctx, nil, &control.Message{Op: control.OpCloseSub, Sub: s.hdr.Epoch})
+	_, _, err := s.client.request(ctx, nil, m)
 	// As for a publisher, a free lock tells the same.
 	if err != nil && !errors.Is(err, ErrRegistryDown) && !errors.Is(err, ErrClosed) && !errors.Is(err, ErrNotFound) {
 		return fmt.Errorf("close subscriber of %s: %w", s.hdr.Pattern, err)

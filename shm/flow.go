@@ -137,10 +137,7 @@ func (p *Publisher) tryRefill(st *round, need uint64, wait bool) (again bool, er
 		lim := p.pos + p.hdr.Ring
 		var slowest *member
 		for _, m := range set.lossless {
-			v := m.join
-			if atomic.LoadUint64(m.epoch) == p.hdr.Epoch.Low() { // SYNC slot/refill
-				v = atomic.LoadUint64(m.cursor) // SYNC cursor/refill
-			}
+			v := m.position(p.hdr.Epoch)
 			// I7: a cursor never passes the tail and never moves back.
 			if seqlock.After(v, p.pos) || seqlock.Before(v, m.last) || v%layout.Align != 0 {
 				p.evict(m, evictHostile)
@@ -259,8 +256,11 @@ func (p *Publisher) backpressure(st *round, set *memberSet, m *member, need uint
 // by the kernel's word: its file lock is free. It needs no registry.
 func (p *Publisher) dropDead(set *memberSet, need uint64) (dropped bool) {
 	for _, m := range set.lossless {
-		if seqlock.Diff(m.last+p.hdr.Ring, need) >= 0 || m.peer.alive() {
+		if seqlock.Diff(m.last+p.hdr.Ring, need) >= 0 || !m.peer.gone(p.probed) {
 			continue
+		}
+		if m.peer.keep > 0 { // should its owner come back, it learns what became of it
+			p.evict(m, evictStalled)
 		}
 		p.remove(m)
 		p.counts[layout.MetricDeadReleases]++

@@ -16,6 +16,8 @@ type peer struct {
 	epoch layout.ID16
 	mem   []byte
 	file  *os.File // for the lock probe; nil for a cursor in test memory
+	keep  int64    // ns that a durable subscriber's file counts as alive without an owner; 0 = it is not durable
+	freed int64    // clock when its lock was first found free; publishing goroutines of several lanes: atomic
 }
 
 // alive asks the kernel whether the subscriber's process still holds its file.
@@ -25,6 +27,22 @@ func (p *peer) alive() bool {
 	}
 	held, err := segment.Held(p.file)
 	return err != nil || held
+}
+
+// gone reports whether a publisher may stop waiting for the subscriber: its
+// process is dead, and if it is durable, has been for as long as it is kept.
+func (p *peer) gone(now int64) bool {
+	if p.alive() {
+		atomic.StoreInt64(&p.freed, 0)
+		return false
+	}
+	if p.keep == 0 {
+		return true
+	}
+	if atomic.CompareAndSwapInt64(&p.freed, 0, now) {
+		return false
+	}
+	return now-atomic.LoadInt64(&p.freed) >= p.keep
 }
 
 // member is a subscriber that a lane honours (lossless) or wakes (park).
@@ -94,6 +112,15 @@ func (s *memberSet) bySub(sub layout.ID16) *member {
 		}
 	}
 	return nil
+}
+
+// position is how far the member has come: the cursor in its slot, or J until that
+// is open.
+func (m *member) position(lane layout.ID16) uint64 {
+	if atomic.LoadUint64(m.epoch) == lane.Low() { // SYNC slot/refill
+		return atomic.LoadUint64(m.cursor) // SYNC cursor/refill
+	}
+	return m.join
 }
 
 // newMember views the slot of lane number n in a subscriber's cursor file.

@@ -3,6 +3,7 @@ package shm
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/torq/mycelium/internal/layout"
 )
@@ -18,6 +19,8 @@ type PublisherOptions struct {
 	RingBytes       uint64
 	MaxMessageBytes uint32
 	Timestamps      Timestamps
+
+	mirror *mirrorRequest // nil = an ordinary lane
 }
 
 // Validate reports the first impossible value.
@@ -102,7 +105,13 @@ func StartSeq(seq uint64) Start { return Start{kind: startSeq, seq: seq} }
 
 // SubscriberOptions; the zero value is a lossy subscriber from latest on.
 type SubscriberOptions struct {
-	Name  string // for humans, "" = the program's name
+	Name string // for humans, "" = the program's name
+	// Keep makes the subscriber durable: it outlives its process for so long, and
+	// whoever asks for the same Name and topic goes on where its cursors are. What was
+	// read and not yet stored in a cursor comes again: at least once. Until then it
+	// holds publishers back as if it lived. It needs a Name. Close keeps it, Forget
+	// ends it. 0 = not durable.
+	Keep  time.Duration
 	Mode  Mode
 	Start Start
 	// Idle is what Run and Frames do when there is nothing to read. IdlePark
@@ -114,6 +123,8 @@ type SubscriberOptions struct {
 	// OnError is called by Run, on its goroutine, for every gap, eviction and
 	// detached lane; nil ends Run at the first.
 	OnError func(error)
+
+	acked bool // cursors follow the word of a Relay
 }
 
 // Validate reports the first impossible value.
@@ -121,6 +132,8 @@ func (o *SubscriberOptions) Validate() error {
 	switch {
 	case len(o.Name) >= layout.MaxSource:
 		return fmt.Errorf("%w: subscriber name of %d bytes, the most is %d", ErrInvalid, len(o.Name), layout.MaxSource-1)
+	case o.Keep < 0 || o.Keep > 0 && o.Name == "":
+		return fmt.Errorf("%w: a durable subscriber needs a name, and a time to be kept of 0 or more", ErrInvalid)
 	case strings.ContainsRune(o.Name, 0):
 		return fmt.Errorf("%w: subscriber name with a NUL byte", ErrInvalid)
 	case o.Mode > Lossless:

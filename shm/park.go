@@ -107,9 +107,11 @@ func (p *parker) wait() {
 }
 
 // anyReady looks at the next header of every lane.
-func (p *parker) anyReady() bool {
-	for _, r := range p.lanes {
-		if r.state != laneReading {
+func (p *parker) anyReady() bool { return p.anyReadyOf(p.lanes) }
+
+func (p *parker) anyReadyOf(lanes []*reader) bool {
+	for _, r := range lanes {
+		if r.state != laneReading || r.stalled {
 			continue
 		}
 		if layout.Committed(atomic.LoadUint64(r.ring.word(r.pos)), r.pos) || r.overrun(r.pos) { // SYNC commit/poll

@@ -31,6 +31,10 @@ type reader struct {
 	slotEpoch *uint64
 	slotPos   *uint64
 	slotSeq   *uint64
+	slotLane  *uint64
+	resumed   bool       // the slot is open since an owner before this one
+	acks      *ackedPart // nil: the cursor follows what was read
+	stalled   bool       // a Relay cannot send of it: what comes is no reason to wake up
 
 	neverEvicts bool
 	front       bool   // the last gather ended at a header that was not there yet
@@ -97,6 +101,7 @@ func (r *reader) bindSlot(cursors []byte) {
 	r.slotEpoch = word64(cursors, slot+layout.SlotEpoch)
 	r.slotPos = word64(cursors, slot+layout.SlotCursor)
 	r.slotSeq = word64(cursors, slot+layout.SlotSeq)
+	r.slotLane = word64(cursors, slot+layout.SlotLane)
 }
 
 // hold begins the protected part of a lossless reader's life: everything at or
@@ -109,9 +114,15 @@ func (r *reader) hold(join, ticket uint64, notice uint32) {
 // openSlot makes the publisher use the stored cursor instead of its J.
 func (r *reader) openSlot() {
 	r.published = r.cursor()
+	if r.resumed { // it is open, and a publisher that saw it closed would go back to J
+		r.resumed = false
+		return
+	}
 	seqlock.StoreRelease(r.slotEpoch, 0)
+	seqlock.StoreRelease(r.slotLane, 0)
 	seqlock.StoreRelease(r.slotPos, r.published)
-	seqlock.StoreRelease(r.slotSeq, r.want)
+	seqlock.StoreRelease(r.slotSeq, r.nextSeq())
+	seqlock.StoreRelease(r.slotLane, r.hdr.Epoch.Low())
 	seqlock.StoreRelease(r.slotEpoch, r.hdr.Epoch.Low()) // SYNC slot/refill
 }
 
@@ -122,10 +133,14 @@ func (r *reader) closeSlot() { seqlock.StoreRelease(r.slotEpoch, 0) }
 // cursor is what may be overwritten no longer: never before J, which is where
 // protection starts even while older history is read.
 func (r *reader) cursor() uint64 {
-	if r.held {
-		return seqlock.Max(r.join, r.pos)
+	pos := r.pos
+	if r.acks != nil {
+		pos = r.acks.pos
 	}
-	return r.pos
+	if r.held {
+		return seqlock.Max(r.join, pos)
+	}
+	return pos
 }
 
 // publish stores the cursor, and reports whether the publisher has let go of
@@ -138,8 +153,10 @@ func (r *reader) publish() (evicted bool) {
 func (r *reader) storeCursor() {
 	if c := r.cursor(); c != r.published {
 		r.published = c
+		// The sequence first: a durable subscriber that is killed in between reads
+		// from the older position, and never misses what is due.
+		seqlock.StoreRelease(r.slotSeq, r.nextSeq())
 		seqlock.StoreRelease(r.slotPos, c) // SYNC cursor/refill
-		seqlock.StoreRelease(r.slotSeq, r.want)
 	}
 }
 

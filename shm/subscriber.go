@@ -42,6 +42,8 @@ type Subscriber struct {
 	protected bool   // inside Protect
 	busy      uint32 // 1 while Poll, View or a park is under way; plain stores, see Close
 	fence     bool   // no membarrier on this kernel: raise busy with a fence
+	resumed   bool   // durable, and its cursors are those of an owner before
+	acked     bool   // its cursors follow the word of a Relay
 	dead      error  // the cursor file is gone, or the directory gave the subscriber up
 
 	waiting []*reader // lanes whose source's previous lane is still being read
@@ -90,7 +92,7 @@ func newSubscriber(mem []byte, h layout.CursorHeader, o SubscriberOptions) (*Sub
 	if err := checkAligned(mem); err != nil {
 		return nil, err
 	}
-	s := &Subscriber{mem: mem, hdr: h, opts: o, buf: make([]byte, gatherBytes), lanesHeld: map[layout.ID16]*held{}, rejoining: map[layout.ID16]bool{}}
+	s := &Subscriber{mem: mem, hdr: h, opts: o, acked: o.acked, buf: make([]byte, gatherBytes), lanesHeld: map[layout.ID16]*held{}, rejoining: map[layout.ID16]bool{}}
 	var err error
 	if s.stats, err = seqlock.NewCell(mem[layout.OffSubMetrics : layout.OffSubMetrics+layout.SubMetricBytes]); err != nil {
 		return nil, err
@@ -431,14 +433,7 @@ func (s *Subscriber) evicted(r *reader) error {
 func (r *reader) rejoined(j *joinedAgain) {
 	r.hold(j.join, j.ticket, j.notice)
 	r.state = laneReading
-	if seqlock.Before(r.pos, r.join) {
-		// What lies between may still be there: it is read, unprotected, and
-		// only what was really overwritten is missed.
-		if r.overrun(r.pos) && (!r.seek(true) || seqlock.After(r.pos, r.join)) {
-			r.pos = r.join
-		}
-	}
-	r.loose = CauseEvicted
+	r.behindJoin()
 	r.openSlot()
 }
 

@@ -244,6 +244,7 @@ func TestLayoutDocHeaders(t *testing.T) {
 		Geometry: g, TopicID: 0x1111111111111111, Lane: 777, Epoch: id16(0x20), SourceID: id16(0x40), OriginNode: id16(0x60), UID: 8, GID: 9,
 		Mirror: true, Hops: 10, CreatedWall: 11, CreatedMono: 12, BootID: id16(0x80), PrevEpoch: id16(0xa0), FirstPos: g.Ring, FirstSeq: 13,
 		Timestamp: layout.TimestampClock, OriginEpoch: id16(0xc0), OriginWall: 14, OriginMono: 15, Topic: name, Source: source,
+		Via: [3]layout.ID16{id16(0x11), id16(0x31), id16(0x51)},
 	}
 	b := make([]byte, layout.PrefixBytes)
 	h.Encode(b)
@@ -259,11 +260,12 @@ func TestLayoutDocHeaders(t *testing.T) {
 		"block_shift": uint64(20 - 8), "created_wall": uint64(11), "created_mono": uint64(12), "boot": h.BootID, "prev_epoch": h.PrevEpoch,
 		"first_pos": g.Ring, "first_seq": uint64(13), "step": uint64(8192), "timestamp": uint64(2), "origin_epoch": h.OriginEpoch,
 		"origin_wall": uint64(14), "origin_mono": uint64(15), "topic": name, "source": source,
+		"via_1": id16(0x11), "via_2": id16(0x31), "via_3": id16(0x51),
 		"crc": castagnoli(b[:0x3fc]), "ready": ready,
 	})
 
 	c := layout.CursorHeader{Epoch: id16(0x20), UID: 8, GID: 9, Mode: layout.Lossy, Park: true, Slots: 100, CreatedWall: 11, CreatedMono: 12,
-		BootID: id16(0x80), Name: source[:layout.MaxSource-1], Pattern: name}
+		BootID: id16(0x80), Keep: 16, Name: source[:layout.MaxSource-1], Pattern: name}
 	clear(b)
 	c.Encode(b)
 	ready = layout.Ready(layout.CursorMagic, c.Epoch)
@@ -275,7 +277,7 @@ func TestLayoutDocHeaders(t *testing.T) {
 	checkHeader(t, one(t, "cursor header"), b, map[string]any{
 		"magic": layout.CursorMagic, "major": uint64(1), "minor": uint64(0), "header_bytes": uint64(4096), "file_bytes": file, "slots": uint64(100),
 		"slot_bytes": uint64(32), "epoch": c.Epoch, "uid": uint64(8), "gid": uint64(9), "mode": uint64(2), "park": uint64(1),
-		"created_wall": uint64(11), "created_mono": uint64(12), "boot": c.BootID, "name": c.Name, "pattern": name,
+		"created_wall": uint64(11), "created_mono": uint64(12), "boot": c.BootID, "keep": uint64(16), "name": c.Name, "pattern": name,
 		"crc": castagnoli(b[:0x3fc]), "ready": ready,
 	})
 }

@@ -127,6 +127,7 @@ type Message struct {
 	Final     *Final     `json:"final,omitempty"`      // final, lane of a dead publisher
 	More      bool       `json:"more,omitempty"`       // ready-pub, resume-pub, resume-sub: a part of joined or lanes, the rest follows in the next request
 	Reason    string     `json:"reason,omitempty"`     // evicted, leave
+	Forget    bool       `json:"forget,omitempty"`     // close-sub: a durable subscriber is over for good
 	Topic     string     `json:"topic,omitempty"`      // create, delete, list, inspect
 	Cursor    string     `json:"cursor,omitempty"`     // list, inspect: continue here; empty in the last answer
 
@@ -160,6 +161,18 @@ type OpenPub struct {
 	Ring      uint64           `json:"ring,omitempty"`
 	MaxMsg    uint32           `json:"max_msg,omitempty"`
 	Timestamp layout.Timestamp `json:"timestamp,omitempty"`
+	Mirror    *Mirror          `json:"mirror,omitempty"` // nil = an ordinary lane
+}
+
+// Mirror is what a mirror lane carries on: where its frames were published first.
+type Mirror struct {
+	Node     layout.ID16   `json:"node"`
+	Epoch    layout.ID16   `json:"epoch"`     // of the lane there
+	FirstSeq uint64        `json:"first_seq"` // to begin with, unless the directory knows better
+	Hops     uint8         `json:"hops"`      // links that its frames came over, 1 to layout.MaxHops
+	Via      []layout.ID16 `json:"via,omitempty"`
+	Wall     int64         `json:"wall_ns"` // a pair of readings of the origin's clocks
+	Mono     int64         `json:"mono_ns"`
 }
 
 // Policy for a lossless subscriber that makes no progress while the ring is full.
@@ -183,6 +196,7 @@ type LaneGrant struct {
 	Boot      layout.ID16 `json:"boot"`
 	PrevEpoch layout.ID16 `json:"prev_epoch,omitzero"`
 	FirstSeq  uint64      `json:"first_seq,omitempty"`
+	Found     bool        `json:"found,omitempty"` // mirror: first_seq follows what this bus has of the origin epoch
 	Policy    Policy      `json:"policy"`
 	Joins     int         `json:"joins"` // join messages that preceded this one
 }
@@ -192,16 +206,18 @@ type OpenSub struct {
 	Topic string      `json:"topic"`
 	Name  string      `json:"name,omitempty"` // for humans
 	Mode  layout.Mode `json:"mode"`
-	Park  bool        `json:"park,omitempty"` // publishers must wake it
-	Past  bool        `json:"past,omitempty"` // also lanes whose publisher is gone, while they are kept
+	Park  bool        `json:"park,omitempty"`    // publishers must wake it
+	Past  bool        `json:"past,omitempty"`    // also lanes whose publisher is gone, while they are kept
+	Keep  int64       `json:"keep_ns,omitempty"` // durable: the cursor file outlives its owner for so long, and Name is its identity
 }
 
 // SubGrant describes the cursor file that came with it, still empty.
 type SubGrant struct {
-	UID   uint32      `json:"uid"`
-	GID   uint32      `json:"gid"`
-	Slots uint32      `json:"slots"`
-	Boot  layout.ID16 `json:"boot"`
+	UID     uint32      `json:"uid"`
+	GID     uint32      `json:"gid"`
+	Slots   uint32      `json:"slots"`
+	Boot    layout.ID16 `json:"boot"`
+	Resumed bool        `json:"resumed,omitempty"` // a durable subscriber's file, as its owner before left it
 }
 
 // Join tells a publisher to honour (lossless) or wake (park) a subscriber.

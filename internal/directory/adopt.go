@@ -173,6 +173,10 @@ func (c *core) adoptSub(f found) *subscriber {
 	}
 	if !c.files.held(f.ref) {
 		c.counters["deaths_subscriber"]++
+		if h.Keep > 0 {
+			c.adoptDurable(u)
+			return u
+		}
 		c.removeFile(f.ref)
 		return nil
 	}

@@ -25,6 +25,7 @@ type files interface {
 	state(ref) layout.LaneState
 	end(ref, *layout.LaneHeader) (pos, seq uint64) // first position without a frame, its sequence
 	slotEpoch(ref, uint32) uint64                  // low word of the epoch in a cursor file's slot; 0 = none
+	slotLane(ref, uint32) uint64                   // low word of the epoch of the lane whose cursor is in a slot; 0 = none
 	save(busState) error
 }
 
@@ -147,6 +148,7 @@ const (
 	granted phase = iota
 	live
 	orphan
+	dormant // a durable subscriber without an owner
 	ended
 	unreadable
 )
@@ -182,6 +184,7 @@ type subscriber struct {
 	bytes   uint64
 	wait    *wait // ready-sub that is not answered yet
 	probe   probe
+	since   time.Time // dormant
 }
 
 // wait is a ready-sub that is answered when its lanes were sent.
@@ -521,7 +524,7 @@ func (c *core) matches(u *subscriber, t *topicState) bool {
 
 func (u *subscriber) joins() bool { return u.head.Mode == layout.Lossless || u.head.Park }
 
-func (u *subscriber) ready() bool { return u.phase == live || u.phase == orphan }
+func (u *subscriber) ready() bool { return u.phase == live || u.phase == orphan || u.phase == dormant }
 
 func logLane(l *lane) slog.Attr {
 	return slog.Group("lane", "epoch", l.head.Epoch.String(), "number", l.head.Lane, "topic", l.head.Topic, "source", l.head.Source)

@@ -70,6 +70,7 @@ func (f *fakeFiles) end(r ref, h *layout.LaneHeader) (uint64, uint64) {
 }
 
 func (f *fakeFiles) slotEpoch(ref, uint32) uint64 { return 0 }
+func (f *fakeFiles) slotLane(ref, uint32) uint64  { return 0 }
 
 func (f *fakeFiles) save(busState) error { return f.fail }
 

@@ -22,6 +22,9 @@ func (c *core) openPub(s *session, m *control.Message) *control.Error {
 	if err := checkName("source", o.Source, 1, layout.MaxSource); err != nil {
 		return err
 	}
+	if err := c.checkMirror(o.Mirror); err != nil {
+		return err
+	}
 	if err := c.authorize(s.peer, o.Topic, VerbPublish); err != nil {
 		return err
 	}
@@ -33,13 +36,18 @@ func (c *core) openPub(s *session, m *control.Message) *control.Error {
 		return refusal(control.CodeNotFound, "create it first: myceliumctl topic create "+o.Topic, "no topic %s, and publishers do not create it", o.Topic)
 	}
 	g, err := geometry(cfg, o.Ring, o.MaxMsg)
+	node := c.bus.Node
+	if o.Mirror != nil {
+		g, err = mirrorGeometry(cfg, o)
+		node = o.Mirror.Node
+	}
 	if err != nil {
 		return err
 	}
 	if s.grants() >= maxGrants {
 		return refusal(control.CodeQuota, "answer them first", "%d grants of this connection are not ready", maxGrants)
 	}
-	prev, err := c.previous(o.Topic, o.Source)
+	prev, err := c.previous(o.Topic, o.Source, node)
 	if err != nil {
 		return err
 	}
@@ -68,6 +76,7 @@ func (c *core) openPub(s *session, m *control.Message) *control.Error {
 		},
 		topic: t, owner: s, policy: cfg.Policy, joins: make(map[*subscriber]*join), bytes: g.FileBytes(),
 	}
+	found := o.Mirror != nil && c.mirror(&l.head, o.Mirror)
 	l.file = laneRef(&l.head)
 	if err := c.files.create(l.file); err != nil {
 		c.numbers[l.head.Lane] = false
@@ -86,21 +95,21 @@ func (c *core) openPub(s *session, m *control.Message) *control.Error {
 	}
 	s.out.push(item{file: l.file, write: true, m: &control.Message{Op: control.OpGranted, ID: m.ID, Lane: l.head.Epoch, LaneGrant: &control.LaneGrant{
 		Topic: o.Topic, Source: o.Source, Number: l.head.Lane, UID: uid, GID: s.peer.GID,
-		Ring: g.Ring, MaxMsg: g.MaxMsg, Step: g.Step, Node: c.bus.Node, Boot: c.boot, PrevEpoch: prev, Policy: l.policy, Joins: asks,
+		Ring: g.Ring, MaxMsg: g.MaxMsg, Step: g.Step, Node: c.bus.Node, Boot: c.boot, PrevEpoch: prev, FirstSeq: l.head.FirstSeq, Found: found, Policy: l.policy, Joins: asks,
 	}}})
 	c.after(c.opt.Quotas.HandshakeTimeout, func() { c.look(l) })
 	return nil
 }
 
-// previous is the epoch of the source's last lane, which must have ended: the
-// probe of its lock decides at this moment.
-func (c *core) previous(name, source string) (layout.ID16, *control.Error) {
+// previous is the epoch of the last lane of a source of that host, which must have
+// ended: the probe of its lock decides at this moment.
+func (c *core) previous(name, source string, node layout.ID16) (layout.ID16, *control.Error) {
 	t := c.topics[name]
 	if t == nil {
 		return layout.ID16{}, nil
 	}
 	for _, l := range slices.Backward(t.lanes) {
-		if l.head.Source != source {
+		if l.head.Source != source || l.head.OriginNode != node {
 			continue
 		}
 		if l.phase == live || l.phase == orphan {
@@ -161,6 +170,10 @@ func (c *core) enter(l *lane) {
 
 // unlink removes a lane's file, and then frees its number.
 func (c *core) unlink(l *lane) bool {
+	if err := c.rememberMirror(l); err != nil {
+		c.opt.Log.Error("cannot write down how far a mirror lane came: it stays", logLane(l), "error", err)
+		return false
+	}
 	if err := c.files.remove(l.file); err != nil {
 		c.opt.Log.Error("cannot remove a lane", logLane(l), "error", err)
 		return false
@@ -248,6 +261,10 @@ func (c *core) checkGranted(l *lane) *control.Error {
 		{"node", h.OriginNode, want.OriginNode},
 		{"boot", h.BootID, want.BootID},
 		{"first sequence", h.FirstSeq, want.FirstSeq},
+		{"mirror", h.Mirror, want.Mirror},
+		{"hops", h.Hops, want.Hops},
+		{"via", h.Via, want.Via},
+		{"origin epoch", !want.Mirror || h.OriginEpoch == want.OriginEpoch, true},
 	} {
 		if f.have != f.want {
 			return refusal(control.CodeInvalid, "write the header as granted", "lane %s: %s is %v, granted was %v", want.Epoch, f.name, f.have, f.want)

@@ -273,6 +273,16 @@ func (s *store) slotEpoch(r ref, number uint32) uint64 {
 	return w
 }
 
+func (s *store) slotLane(r ref, number uint32) uint64 {
+	f, err := s.open(r, false)
+	if err != nil {
+		return 0
+	}
+	defer f.Close()
+	w, _ := readWord(f, layout.OffSlots+int64(number)*layout.SlotBytes+layout.SlotLane)
+	return w
+}
+
 // bootID is the kernel's.
 func bootID() (id layout.ID16, err error) {
 	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")

@@ -29,6 +29,11 @@ func (c *core) openSub(s *session, m *control.Message) *control.Error {
 			return err
 		}
 	}
+	if o.Keep != 0 {
+		if done, err := c.reopenSub(s, m); done || err != nil {
+			return err
+		}
+	}
 	if s.grants() >= maxGrants {
 		return refusal(control.CodeQuota, "answer them first", "%d grants of this connection are not ready", maxGrants)
 	}
@@ -47,7 +52,7 @@ func (c *core) openSub(s *session, m *control.Message) *control.Error {
 	}
 	u := &subscriber{
 		head: layout.CursorHeader{Epoch: newEpoch(), UID: uid, GID: s.peer.GID, Mode: o.Mode, Park: o.Park, Slots: c.slots,
-			BootID: c.boot, Name: o.Name, Pattern: o.Topic, CreatedWall: c.opt.Now().UnixNano()},
+			BootID: c.boot, Keep: o.Keep, Name: o.Name, Pattern: o.Topic, CreatedWall: c.opt.Now().UnixNano()},
 		peer: s.peer, session: s, past: o.Past, bytes: bytes,
 	}
 	u.file = cursorRef(u.head.Epoch)
@@ -151,6 +156,9 @@ func (c *core) readySub(s *session, m *control.Message) *control.Error {
 	if u == nil {
 		return unknownSub(m.Sub)
 	}
+	if u.phase == dormant && u.session == s {
+		return c.wakeSub(s, m, u)
+	}
 	if u.phase != granted {
 		return c.resumeSub(s, m)
 	}
@@ -163,13 +171,30 @@ func (c *core) readySub(s *session, m *control.Message) *control.Error {
 	}
 	c.ownSub(u, s)
 	u.phase, u.born = live, c.bear()
-	w := &wait{id: m.ID}
+	c.tellLanes(u, m.ID, false)
+	c.opt.Log.Debug("subscriber", logSub(u), "uid", u.head.UID)
+	return nil
+}
+
+// tellLanes sends a ready subscriber every lane there is, and then the answer to
+// its ready-sub. A durable one has come back to them.
+func (c *core) tellLanes(u *subscriber, id uint64, back bool) {
+	w := &wait{id: id}
 	u.wait = w
 	for _, l := range c.inOrder() {
-		if l.phase == granted || l.phase == unreadable || l.phase == ended && (!u.past || l.empty) || !c.matches(u, l.topic) || !c.reaches(u, l) {
+		if l.phase == granted || l.phase == unreadable || !c.matches(u, l.topic) || !c.reaches(u, l) {
 			continue
 		}
-		j := c.join(l, u, false)
+		j := l.joins[u]
+		if j == nil {
+			if !c.entitled(u, l, back) {
+				continue
+			}
+			j = c.join(l, u, back && c.fresh(l, u))
+		}
+		if j.drained {
+			continue
+		}
 		c.ask(j)
 		c.deliver(j)
 		if !j.sent {
@@ -186,8 +211,6 @@ func (c *core) readySub(s *session, m *control.Message) *control.Error {
 			}
 		})
 	}
-	c.opt.Log.Debug("subscriber", logSub(u), "uid", u.head.UID)
-	return nil
 }
 
 // answerWait answers ready-sub when no lane is missing.
@@ -314,6 +337,8 @@ func (c *core) closeSub(s *session, m *control.Message) *control.Error {
 	u := c.subs[m.Sub]
 	switch {
 	case u == nil: // its lock was free before the word came
+	case u.session == s && u.head.Keep > 0 && !m.Forget:
+		c.sleep(u)
 	case u.session == s:
 		c.drop(u)
 	case c.mayOwnSub(s, u) != nil:
@@ -334,6 +359,8 @@ func (c *core) lookSub(u *subscriber) {
 	}
 	held := c.files.held(u.file)
 	switch {
+	case !held && u.ready() && u.head.Keep > 0:
+		c.sleep(u)
 	case !held && u.ready():
 		c.counters["deaths_subscriber"]++
 		c.drop(u)

@@ -205,5 +205,6 @@ type busState struct {
 	Incarnation uint64                       `json:"incarnation"`
 	Layout      uint16                       `json:"layout"` // major version
 	Node        layout.ID16                  `json:"node"`
-	Topics      map[string]control.TopicSpec `json:"topics,omitempty"` // made by create-topic
+	Topics      map[string]control.TopicSpec `json:"topics,omitempty"`  // made by create-topic
+	Mirrors     map[layout.ID16]mirrorEnd    `json:"mirrors,omitempty"` // by origin epoch: mirror lanes that are gone
 }

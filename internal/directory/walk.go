@@ -71,6 +71,12 @@ func walk(r io.ReaderAt, h *layout.LaneHeader, limit uint64) (pos, seq uint64) {
 			return pos, seq // hostile
 		case kind == layout.KindData:
 			seq = binary.LittleEndian.Uint64(b[layout.OffSeq:]) + 1
+		case kind == layout.KindGap:
+			upTo, ok := readWord(r, int64(layout.OffRing+off+layout.OffPayload))
+			if !ok || n < 8 || int64(upTo-seq) < 0 {
+				return pos, seq // hostile
+			}
+			seq = upTo + 1
 		case kind == layout.KindEnd:
 			return pos + size, seq
 		}

@@ -64,7 +64,7 @@ type LaneHeader struct {
 	OriginNode   ID16
 	UID, GID     uint32
 	Mirror       bool
-	Hops         uint8
+	Hops         uint8 // links that the frames came over
 	CreatedWall  int64 // ns
 	CreatedMono  int64 // ns
 	BootID       ID16
@@ -75,6 +75,7 @@ type LaneHeader struct {
 	OriginEpoch  ID16
 	OriginWall   int64
 	OriginMono   int64
+	Via          [MaxHops - 1]ID16 // hosts between the origin and this one, in order; zero = no more
 	Topic        string
 	Source       string
 	MinorVersion uint16 // as read; written as Minor
@@ -133,6 +134,9 @@ func (h *LaneHeader) Encode(b []byte) {
 	le.PutUint64(b[0xE8:], uint64(h.OriginMono))
 	copy(b[0x100:0x100+MaxTopic], h.Topic)
 	copy(b[0x200:0x200+MaxSource], h.Source)
+	for i := range h.Via {
+		copy(b[0x300+16*i:], h.Via[i][:])
+	}
 	le.PutUint32(b[offCRC:], crc32.Checksum(b[:offCRC], castagnoli))
 }
 
@@ -169,6 +173,9 @@ func DecodeLane(b []byte, fileBytes int64) (LaneHeader, error) {
 		Source:       text(b[0x200 : 0x200+MaxSource]),
 		MinorVersion: le.Uint16(b[0x0A:]),
 	}
+	for i := range h.Via {
+		h.Via[i] = ID16(b[0x300+16*i : 0x310+16*i])
+	}
 	if err := h.Check(); err != nil {
 		return h, err
 	}
@@ -199,6 +206,7 @@ type CursorHeader struct {
 	CreatedWall int64
 	CreatedMono int64
 	BootID      ID16
+	Keep        int64 // ns that the file outlives its owner, waiting for the next; 0 = not at all
 	Name        string
 	Pattern     string
 }
@@ -225,6 +233,7 @@ func (h *CursorHeader) Encode(b []byte) {
 	le.PutUint64(b[0x40:], uint64(h.CreatedWall))
 	le.PutUint64(b[0x48:], uint64(h.CreatedMono))
 	copy(b[0x50:], h.BootID[:])
+	le.PutUint64(b[0x60:], uint64(h.Keep))
 	copy(b[0x80:0x80+MaxSource-1], h.Name)
 	copy(b[0x100:0x100+MaxTopic], h.Pattern)
 	le.PutUint32(b[offCRC:], crc32.Checksum(b[:offCRC], castagnoli))
@@ -247,6 +256,7 @@ func DecodeCursor(b []byte, fileBytes int64) (CursorHeader, error) {
 		CreatedWall: int64(le.Uint64(b[0x40:])),
 		CreatedMono: int64(le.Uint64(b[0x48:])),
 		BootID:      ID16(b[0x50:0x60]),
+		Keep:        int64(le.Uint64(b[0x60:])),
 		Name:        text(b[0x80 : 0x80+MaxSource-1]),
 		Pattern:     text(b[0x100 : 0x100+MaxTopic]),
 	}
@@ -255,6 +265,8 @@ func DecodeCursor(b []byte, fileBytes int64) (CursorHeader, error) {
 		return h, geometryError("%d slots of %d bytes", h.Slots, le.Uint32(b[0x1C:]))
 	case CursorFileBytes(h.Slots) != uint64(fileBytes):
 		return h, fmt.Errorf("%w: %d slots need a file of %d bytes, this one has %d", ErrTruncated, h.Slots, CursorFileBytes(h.Slots), fileBytes)
+	case h.Keep < 0:
+		return h, geometryError("kept for %d ns", h.Keep)
 	case h.Mode != Lossless && h.Mode != Lossy:
 		return h, geometryError("mode %d", h.Mode)
 	case le.Uint64(b[OffReady:]) != Ready(CursorMagic, h.Epoch):

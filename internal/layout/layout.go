@@ -105,10 +105,11 @@ const (
 	OffSubMetrics = 0x0600 // Cell of SubMetricWords
 	OffSlots      = CursorHeaderBytes
 
-	SlotBytes  = 32 // epoch low word, cursor, seq, 0
+	SlotBytes  = 32 // epoch low word, cursor, seq, lane low word
 	SlotEpoch  = 0
 	SlotCursor = 8
 	SlotSeq    = 16
+	SlotLane   = 24 // whose cursor and seq these are, also while SlotEpoch is 0
 
 	MaxLanes = 16384 // lane numbers of one bus, hence slots of one cursor file
 )
@@ -147,6 +148,9 @@ func (s LaneState) String() string {
 	}
 	return "unknown"
 }
+
+// MaxHops bounds how many links a frame comes over.
+const MaxHops = 4
 
 // Timestamp says where the ts field of a lane's frames comes from.
 type Timestamp uint8

@@ -1,0 +1,212 @@
+package shm
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/torq/mycelium/internal/control"
+	"github.com/torq/mycelium/internal/layout"
+)
+
+func durableOptions(mode Mode) SubscriberOptions {
+	return SubscriberOptions{Name: "keeper", Mode: mode, Keep: time.Minute}
+}
+
+// publishN publishes n frames with the payload of stamp.
+func publishN(t *testing.T, p *Publisher, n int) {
+	t.Helper()
+	b := make([]byte, 64)
+	for range n {
+		stamp(b, p.stampID(), p.Seq())
+		if _, err := p.Publish(1, b); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestDurableSubscriberGoesOnWhereItWas(t *testing.T) {
+	watch(t, time.Minute)
+	for _, pattern := range []string{"a.b", "a.*"} {
+		_, c := openBus(t, LocalOptions{RingBytes: small})
+		p := publisher(t, c, "a.b", PublisherOptions{Source: "s"})
+		s := subscriber(t, c, pattern, durableOptions(Lossless))
+		if s.Resumed() {
+			t.Error("a new subscriber says that it resumed")
+		}
+		ta := newTally()
+		publishN(t, p, 100)
+		for n := 0; n < 40; {
+			got, err := s.Poll(ta.frame, 40-n)
+			must(t, err)
+			n += got
+		}
+		must(t, s.Close())
+		publishN(t, p, 100)
+		late := publisher(t, c, "a.b", PublisherOptions{Source: "late"}) // while nobody is there
+		publishN(t, late, 50)
+		must(t, p.Close()) // and a lane ends
+		next := publisher(t, c, "a.b", PublisherOptions{Source: "s"})
+		publishN(t, next, 7)
+
+		s = subscriber(t, c, pattern, durableOptions(Lossless))
+		if !s.Resumed() {
+			t.Error("it does not say that it resumed")
+		}
+		source := SourceID(p.hdr.SourceID.Low())
+		again := newTally()
+		again.next[source] = ta.next[source]
+		total := func() uint64 { n, _ := again.total(); return n }
+		restart := false
+		pollUntil(t, s, func(f Frame) {
+			if f.Source == source && f.Seq == 0 && again.next[source] == 200 {
+				again.next[source], restart = 0, true // the next lane of the source
+			}
+			again.frame(f)
+		}, func() bool { return total() >= 160+50+7 })
+		readOut(t, s, again.frame)
+		must(t, again.err)
+		if total() != 160+50+7 || !restart {
+			t.Errorf("%d frames after the return, want %d; next lane seen: %v", total(), 160+50+7, restart)
+		}
+		must(t, s.Forget(bg()))
+		if s = subscriber(t, c, pattern, durableOptions(Lossless)); s.Resumed() {
+			t.Error("a forgotten subscriber resumed")
+		}
+		must(t, s.Forget(bg()))
+		must(t, next.Close())
+		must(t, late.Close())
+	}
+}
+
+func TestDurableSubscriberHasOneOwner(t *testing.T) {
+	watch(t, time.Minute)
+	_, c := openBus(t, LocalOptions{RingBytes: small})
+	s := subscriber(t, c, "a.b", durableOptions(Lossless))
+	o := durableOptions(Lossless)
+	if _, err := c.Subscriber(bg(), "a.b", &o); !errors.Is(err, ErrSourceBusy) {
+		t.Errorf("a second owner: %v", err)
+	}
+	must(t, s.Close())
+	o.Mode = Lossy
+	if _, err := c.Subscriber(bg(), "a.b", &o); !errors.Is(err, ErrExists) {
+		t.Errorf("another mode: %v", err)
+	}
+	for _, o := range []SubscriberOptions{{Keep: time.Minute}, {Keep: -1, Name: "x"}} {
+		if _, err := c.Subscriber(bg(), "a.b", &o); !errors.Is(err, ErrInvalid) {
+			t.Errorf("%+v: %v", o, err)
+		}
+	}
+	if _, err := c.Subscriber(bg(), "a.b", &SubscriberOptions{Keep: 1e6 * time.Hour, Name: "x"}); !errors.Is(err, ErrInvalid) {
+		t.Errorf("kept for a century: %v", err)
+	}
+}
+
+func TestDeadDurableSubscriberHoldsThePublisherAndIsGivenUp(t *testing.T) {
+	watch(t, time.Minute)
+	_, c := openBus(t, LocalOptions{RingBytes: small, Policy: Policy{Kind: PolicyFail}})
+	p := publisher(t, c, "a.b", PublisherOptions{})
+	o := durableOptions(Lossless)
+	o.Keep = 300 * time.Millisecond
+	s := subscriber(t, c, "a.b", o)
+	must(t, s.Close())
+	b := make([]byte, 4096)
+	held := false
+	for start := time.Now(); ; {
+		_, err := p.Publish(1, b)
+		if errors.Is(err, ErrBackpressure) {
+			held = true
+			continue
+		}
+		must(t, err)
+		if held {
+			if waited := time.Since(start); waited < o.Keep {
+				t.Errorf("given up after %v, kept for %v", waited, o.Keep)
+			}
+			break
+		}
+	}
+	must(t, p.Close())
+}
+
+// Fear: the owner comes back after the publisher has given it up and before the
+// directory has, and reads on as if nothing were missing.
+func TestDurableSubscriberLearnsWhatItMissed(t *testing.T) {
+	watch(t, time.Minute)
+	_, c := openBus(t, LocalOptions{RingBytes: small, Policy: Policy{Kind: PolicyEvict, Timeout: 20 * time.Millisecond}})
+	p := publisher(t, c, "a.b", PublisherOptions{})
+	s := subscriber(t, c, "a.b", durableOptions(Lossless))
+	ta := newTally()
+	publishN(t, p, 10)
+	pollUntil(t, s, ta.frame, func() bool { n, _ := ta.total(); return n == 10 })
+	must(t, s.Close())
+	publishN(t, p, 5000)
+	s = subscriber(t, c, "a.b", durableOptions(Lossless))
+	evicted := false
+	for n, m := uint64(0), uint64(0); n+m < 5010; n, m = ta.total() {
+		_, err := s.Poll(ta.frame, 0)
+		var gap *GapError
+		switch {
+		case errors.As(err, &gap):
+			ta.gap(gap)
+		case errors.Is(err, ErrEvicted):
+			evicted = true
+		default:
+			must(t, err)
+		}
+	}
+	must(t, ta.err)
+	if _, missed := ta.total(); missed == 0 || !evicted {
+		t.Errorf("missed %d, evicted %v", missed, evicted)
+	}
+	must(t, p.Close())
+	must(t, s.Forget(bg()))
+}
+
+func TestDurableSubscriberOutlivesTheDirectory(t *testing.T) {
+	watch(t, time.Minute)
+	b := newRoughBus(t, control.Policy{Kind: "block", Ns: int64(20 * time.Second)})
+	c := b.client()
+	p := publisher(t, c.Client, "a.b", PublisherOptions{Source: "s"})
+	s := subscriber(t, c.Client, "a.b", durableOptions(Lossless))
+	ta := newTally()
+	publishN(t, p, 50)
+	pollUntil(t, s, ta.frame, func() bool { n, _ := ta.total(); return n == 50 })
+	must(t, s.Close())
+	publishN(t, p, 50)
+	b.restart(c)
+	publishN(t, p, 50)
+	must(t, p.Close())
+	b.restart(c)
+	s = subscriber(t, c.Client, "a.b", durableOptions(Lossless))
+	if !s.Resumed() {
+		t.Error("not resumed")
+	}
+	pollUntil(t, s, ta.frame, func() bool { n, _ := ta.total(); return n == 150 })
+	must(t, ta.err)
+	must(t, s.Forget(bg()))
+}
+
+// Fear: a kill between the two stores of a cursor makes a gap of what was not lost.
+func TestTornCursorIsReadFromItsPosition(t *testing.T) {
+	watch(t, time.Minute)
+	_, c := openBus(t, LocalOptions{RingBytes: small})
+	p := publisher(t, c, "a.b", PublisherOptions{})
+	s := subscriber(t, c, "a.b", durableOptions(Lossless))
+	ta := newTally()
+	publishN(t, p, 20)
+	readOut(t, s, ta.frame)
+	publishN(t, p, 20)
+	r := s.lanes[0]
+	slot := layout.OffSlots + uint64(r.hdr.Lane)*layout.SlotBytes
+	*word64(s.mem, slot+layout.SlotSeq) = 30 // of a cursor that was to come
+	*word64(s.mem, layout.OffSubMetrics)++   // and it was killed in a cell
+	s.opts.Keep = 0                          // Close stores no cursors
+	s.worked = false
+	must(t, s.Close())
+	s = subscriber(t, c, "a.b", durableOptions(Lossless))
+	pollUntil(t, s, ta.frame, func() bool { n, _ := ta.total(); return n == 40 })
+	must(t, ta.err)
+	must(t, p.Close())
+	must(t, s.Forget(bg()))
+}

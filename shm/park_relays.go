@@ -1,0 +1,100 @@
+package shm
+
+import (
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+
+	"github.com/torq/mycelium/internal/clock"
+	"github.com/torq/mycelium/internal/layout"
+	"github.com/torq/mycelium/seqlock"
+)
+
+// RelayParker puts the one goroutine of several relays to sleep until one of them has
+// something to do. The protocol is that of a parked subscriber, for each of them.
+// Their options say IdlePark: else publishers do not wake them.
+type RelayParker struct {
+	relays  []*Relay
+	waiters []waiter
+	all     bool // the kernel watches every lane
+	lanes   int
+}
+
+// NewRelayParker is for relays that are protected whenever Park is called.
+func NewRelayParker(relays []*Relay) *RelayParker { return &RelayParker{relays: relays, lanes: -1} }
+
+// Park sleeps until a lane has a frame, an ear is kicked, or the timeout.
+func (p *RelayParker) Park(timeout time.Duration) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if v := recover(); v != nil {
+			if _, fault := faultAddr(v); !fault {
+				panic(v)
+			}
+			// A segment was truncated: the next look at it says which.
+		}
+	}()
+	p.rebuild()
+	for _, f := range p.relays {
+		k := f.s.park
+		if seen := atomic.LoadUint32(k.kicked); seen != k.seen || f.s.closed.Load() {
+			k.seen = seen
+			return
+		}
+	}
+	readWaiters(p.waiters)
+	for _, f := range p.relays {
+		k := f.s.park
+		if k.number++; k.number == 0 {
+			k.number++
+		}
+		atomic.StoreUint32(k.sleeping, k.number) // SYNC park/wake
+	}
+	membarrier()
+	if !p.anyReady() {
+		if !p.all {
+			timeout = min(timeout, parkPartial)
+		}
+		futexWait(p.waiters, clock.Mono()+int64(timeout))
+	}
+	for _, f := range p.relays {
+		seqlock.StoreRelease32(f.s.park.sleeping, 0)
+	}
+}
+
+// rebuild lists the words to watch: every ear, then as many lanes as the kernel takes.
+func (p *RelayParker) rebuild() {
+	changed, lanes := p.lanes < 0, 0
+	for _, f := range p.relays {
+		changed = changed || f.s.park.rebuild
+		f.s.park.rebuild = false
+		lanes += len(f.s.lanes)
+	}
+	if !changed {
+		return
+	}
+	p.lanes, p.all = lanes, lanes+len(p.relays) <= maxWaiters
+	p.waiters = p.waiters[:0]
+	for _, f := range p.relays {
+		p.waiters = append(p.waiters, makeWaiters(f.s.park.kicked, nil)...)
+	}
+	for _, f := range p.relays {
+		ws := makeWaiters(f.s.park.kicked, f.s.lanes)[1:]
+		p.waiters = append(p.waiters, ws[:min(len(ws), maxWaiters-len(p.waiters))]...)
+	}
+}
+
+func (p *RelayParker) anyReady() bool {
+	for _, f := range p.relays {
+		if f.s.inbox.Load() || f.s.closed.Load() || f.s.park.anyReadyOf(f.s.lanes) {
+			return true
+		}
+	}
+	return false
+}
+
+// Waits reports whether a lane has something that Next would hand out.
+func (l *RelayLane) Waits() bool {
+	r := l.r
+	return r.state == laneReading && layout.Committed(atomic.LoadUint64(r.ring.word(r.pos)), r.pos) // SYNC commit/poll
+}
