@@ -213,6 +213,8 @@ func (m *Mirror) Gap(next uint64) (err error) {
 
 // Room is how many bytes of frames Append takes without a doubt, at most half the
 // ring. While there are less than least, the topic's policy acts on who holds them.
+//
+// Preconditions: least is at most a quarter of the ring.
 func (m *Mirror) Room(least uint64) (room uint64) {
 	p := m.p
 	if p.dead != nil || p.lost.Load() {
@@ -220,7 +222,7 @@ func (m *Mirror) Room(least uint64) (room uint64) {
 	}
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	room = p.looseRoom()
-	if room < least && p.refill(p.pos+least+layout.Align, false) == nil {
+	if room < least && p.refill(p.pos+least+p.spare(), false) == nil {
 		room = p.looseRoom()
 	}
 	return room
@@ -239,11 +241,14 @@ func (p *Publisher) looseRoom() uint64 {
 		free = min(free, p.hdr.Ring-min(p.pos-at, p.hdr.Ring))
 	}
 	runtime.KeepAlive(set)
-	if spare := layout.FrameBytes(p.maxMsg) + layout.Align; free > spare {
-		return min(free-spare, most)
+	if free > p.spare() {
+		return min(free-p.spare(), most)
 	}
 	return 0
 }
+
+// spare is what frames may need beside their own bytes: padding, a cleared header.
+func (p *Publisher) spare() uint64 { return layout.FrameBytes(p.maxMsg) + layout.Align }
 
 // Flush stores the tail hint and the counters: see Publisher.
 func (m *Mirror) Flush() { m.p.Flush() }

@@ -1,0 +1,362 @@
+package shm
+
+import (
+	"errors"
+	"io"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/torq/mycelium/internal/layout"
+)
+
+func relay(t *testing.T, c *Client, pattern string, o SubscriberOptions) *Relay {
+	t.Helper()
+	f, err := c.Relay(bg(), pattern, &RelayOptions{o})
+	must(t, err)
+	return f
+}
+
+// lane waits for the n-th lane of a relay.
+func (f *Relay) await(t *testing.T, n int) *RelayLane {
+	t.Helper()
+	for {
+		lanes, err := f.Lanes()
+		must(t, err)
+		if len(lanes) >= n {
+			return lanes[n-1]
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+func newMirror(t *testing.T, c *Client, info LaneInfo, first uint64) *Mirror {
+	t.Helper()
+	info.Hops++
+	info.OriginNode[0]++ // of another host
+	m, err := c.Mirror(bg(), &MirrorOptions{LaneInfo: info, FirstSeq: first})
+	must(t, err)
+	return m
+}
+
+// private is an aligned copy of a run's bytes.
+func private(run Run) []byte {
+	b := make([]byte, len(run.Bytes))
+	copy(b, run.Bytes)
+	return b
+}
+
+// carry passes on up to limit bytes of what there is; false if nothing was.
+func carry(t *testing.T, l *RelayLane, m *Mirror, limit int) bool {
+	t.Helper()
+	run, err := l.Next(limit)
+	var gap *GapError
+	if errors.As(err, &gap) {
+		must(t, m.Gap(gap.Next))
+		return true
+	}
+	must(t, err)
+	if run.Count == 0 {
+		return false
+	}
+	b := private(run)
+	if !l.Whole(run) {
+		t.Fatal("a lossless relay was overtaken")
+	}
+	must(t, CheckFrames(b, run.First, run.Count, m.MaxMessageBytes()))
+	must(t, m.Append(b))
+	return true
+}
+
+// Fear: a mirror lane differs from its origin in a byte, a sequence, or by a frame,
+// whatever the sizes, the wraps, the restarts of either side.
+func TestMirrorCarriesExactlyWhatTheOriginHas(t *testing.T) {
+	watch(t, 2*time.Minute)
+	_, here := openBus(t, LocalOptions{RingBytes: small, Policy: Policy{Timeout: 20 * time.Second}})
+	_, there := openBus(t, LocalOptions{RingBytes: 2 * small})
+	o := durableOptions(Lossless)
+	f := relay(t, here, "a.b", o)
+	p := publisher(t, here, "a.b", PublisherOptions{Source: "s", Timestamps: TimestampsClock})
+	s := subscriber(t, there, "a.b", SubscriberOptions{Mode: Lossless})
+	l := f.await(t, 1)
+	m := newMirror(t, there, *l.Info(), l.Acked())
+	rnd := rand.New(rand.NewPCG(1, 2))
+	ta := newTally()
+	const frames = 30_000
+	sent := make(chan error, 1)
+	go func() { sent <- send(p, frames) }()
+	var last int64
+	see := func(f Frame) {
+		if f.Time < last || f.Time == 0 {
+			t.Errorf("sequence %d: time %d after %d", f.Seq, f.Time, last)
+		}
+		last = f.Time
+		ta.frame(f)
+	}
+	for got := uint64(0); got < frames; got, _ = ta.total() {
+		if m.Room(0) > uint64(p.MaxMessageBytes())+64 {
+			carry(t, l, m, 9000+rnd.IntN(20_000))
+		}
+		switch rnd.IntN(40) {
+		case 0:
+			l.Ack(m.Due())
+		case 1: // a new connection
+			l.Ack(l.Acked() + uint64(rnd.IntN(int(m.Due()-l.Acked())+1)))
+			l.Rewind(m.Due())
+		case 2:
+			if rnd.IntN(20) == 0 { // the receiver starts anew
+				info, due := *l.Info(), m.Due()
+				must(t, m.Close())
+				if m = newMirror(t, there, info, 0); m.Due() != due || m.FirstSeq() != due {
+					t.Fatalf("the next mirror lane begins with %d, want %d", m.Due(), due)
+				}
+			}
+		case 3:
+			if rnd.IntN(20) == 0 { // the sender starts anew
+				must(t, f.Close())
+				f = relay(t, here, "a.b", o)
+				if l = f.await(t, 1); !l.Known() {
+					t.Fatal("a lane that was read does not know its sequence")
+				}
+				l.Rewind(m.Due())
+			}
+		}
+		_, err := s.Poll(see, 0)
+		must(t, err)
+	}
+	must(t, <-sent)
+	must(t, ta.err)
+	must(t, p.Close())
+	for {
+		if _, err := l.Next(1 << 20); errors.Is(err, io.EOF) {
+			break
+		} else {
+			must(t, err)
+		}
+	}
+	l.Ack(m.Due())
+	l.Done()
+	must(t, m.Close())
+	must(t, f.Forget(bg()))
+}
+
+func TestRelayReportsAndMirrorCarriesGaps(t *testing.T) {
+	watch(t, time.Minute)
+	_, here := openBus(t, LocalOptions{RingBytes: small})
+	_, there := openBus(t, LocalOptions{RingBytes: small})
+	for _, mode := range []Mode{Lossy, Lossless} {
+		topic := "a." + mode.String()
+		f := relay(t, here, topic, SubscriberOptions{Mode: mode})
+		p := publisher(t, here, topic, PublisherOptions{Source: "s"})
+		s := subscriber(t, there, topic, SubscriberOptions{Mode: Lossless})
+		l := f.await(t, 1)
+		m := newMirror(t, there, *l.Info(), 0)
+		publishN(t, p, 10)
+		for carry(t, l, m, 1<<20) {
+		}
+		l.Ack(5)
+		if mode == Lossless { // as if the policy had evicted it
+			mb := p.set.Load().lossless[0]
+			p.evict(mb, evictStalled)
+			if _, err := l.Next(1 << 20); !errors.Is(err, ErrEvicted) {
+				t.Errorf("%v: %v, want an eviction", mode, err)
+			}
+		}
+		publishN(t, p, 3000) // it is lapped
+		for m.Due() < 3010 {
+			_, err := f.Lanes() // joined again
+			must(t, err)
+			carry(t, l, m, 1<<20)
+		}
+		// A GAP as the last thing before the end.
+		must(t, m.Gap(4000))
+		must(t, m.Close())
+		ta := newTally()
+		for n, missed := uint64(0), uint64(0); n+missed < 4000; n, missed = ta.total() {
+			_, err := s.Poll(ta.frame, 0)
+			var gap *GapError
+			if errors.As(err, &gap) {
+				if gap.Cause != CauseForwarded && gap.Next != 4000 {
+					t.Errorf("cause %v", gap.Cause)
+				}
+				ta.gap(gap)
+			} else {
+				must(t, err)
+			}
+		}
+		must(t, ta.err)
+		// The directory knows where it ended, GAP and all.
+		if again := newMirror(t, there, *l.Info(), 0); again.Due() != 4000 || !again.Found() {
+			t.Errorf("%v: the next mirror lane begins with %d, want 4000", mode, again.Due())
+		}
+		must(t, p.Close())
+		must(t, f.Close())
+		must(t, s.Close())
+	}
+}
+
+func TestMirrorRefusesFramesThatAreNone(t *testing.T) {
+	watch(t, time.Minute)
+	_, c := openBus(t, LocalOptions{RingBytes: small})
+	f := relay(t, c, "a.b", SubscriberOptions{Mode: Lossless})
+	p := publisher(t, c, "a.b", PublisherOptions{})
+	publishN(t, p, 3)
+	run, err := f.await(t, 1).Next(1 << 20)
+	must(t, err)
+	good := func() []byte { return private(run) }
+	must(t, CheckFrames(good(), 0, 3, 64))
+	for name, err := range map[string]error{
+		"too few":      CheckFrames(good(), 0, 4, 64),
+		"too many":     CheckFrames(good(), 0, 2, 64),
+		"cut":          CheckFrames(good()[:len(run.Bytes)-32], 0, 3, 64),
+		"sequence":     CheckFrames(good(), 1, 3, 64),
+		"large":        CheckFrames(good(), 0, 3, 63),
+		"inner":        CheckFrames(func() []byte { b := good(); b[96+layout.OffSeq]++; return b }(), 0, 3, 64),
+		"inner length": CheckFrames(func() []byte { b := good(); b[96+layout.OffLen+3]++; return b }(), 0, 3, 1<<31),
+	} {
+		if !errors.Is(err, ErrFrames) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	info := LaneInfo{Topic: "a.c", Source: "s", OriginNode: newID(), OriginEpoch: newID(), Hops: 1, MaxMessageBytes: 64}
+	m, err := c.Mirror(bg(), &MirrorOptions{LaneInfo: info})
+	must(t, err)
+	if err := m.Gap(0); !errors.Is(err, ErrFrames) {
+		t.Errorf("an empty gap: %v", err)
+	}
+	// The name of a source is the origin host's: another host, and this one, may have it too.
+	must(t, publisher(t, c, "a.c", PublisherOptions{Source: "s"}).Close())
+	if _, err := c.Mirror(bg(), &MirrorOptions{LaneInfo: info}); !errors.Is(err, ErrSourceBusy) {
+		t.Errorf("a second writer: %v", err)
+	}
+	for _, bad := range []func(*LaneInfo){
+		func(i *LaneInfo) { i.Hops = 0 },
+		func(i *LaneInfo) { i.Hops = layout.MaxHops + 1 },
+		func(i *LaneInfo) { i.Hops = 3 },
+		func(i *LaneInfo) { i.OriginEpoch = layout.ID16{} },
+		func(i *LaneInfo) { i.OriginNode = f.lanes[0].info.OriginNode },
+	} {
+		i := info
+		bad(&i)
+		if _, err := c.Mirror(bg(), &MirrorOptions{LaneInfo: i}); !errors.Is(err, ErrInvalid) {
+			t.Errorf("%+v: %v", i, err)
+		}
+	}
+	must(t, m.Close())
+	must(t, p.Close())
+}
+
+// Fear: a mirror lane goes with its file, and the next begins with what it had.
+func TestResumePointOutlivesTheMirrorLane(t *testing.T) {
+	watch(t, time.Minute)
+	b := newRoughBus(t, LocalOptions{}.Policy.control())
+	b.options.LaneGrace = -1
+	c := b.client()
+	b.restart(c)
+	f := relay(t, c.Client, "a.b", SubscriberOptions{Mode: Lossless})
+	p := publisher(t, c.Client, "a.b", PublisherOptions{})
+	l := f.await(t, 1)
+	info := *l.Info()
+	info.Topic = "a.c"
+	publishN(t, p, 10)
+	m := newMirror(t, c.Client, info, 0)
+	if m.Found() {
+		t.Error("an unknown origin epoch was found")
+	}
+	carry(t, l, m, 1<<20)
+	must(t, m.Close())
+	b.restart(c)
+	if m = newMirror(t, c.Client, info, 0); m.Due() != 10 || !m.Found() {
+		t.Errorf("the next mirror lane begins with %d, found %v", m.Due(), m.Found())
+	}
+	must(t, m.Close())
+	must(t, p.Close())
+}
+
+func TestRoomOfAMirrorIsWhatItsSubscribersLeave(t *testing.T) {
+	watch(t, time.Minute)
+	_, c := openBus(t, LocalOptions{RingBytes: small, Policy: Policy{Kind: PolicyEvict, Timeout: 50 * time.Millisecond}})
+	s := subscriber(t, c, "a.c", SubscriberOptions{Mode: Lossless})
+	f := relay(t, c, "a.b", SubscriberOptions{Mode: Lossless})
+	p := publisher(t, c, "a.b", PublisherOptions{})
+	l := f.await(t, 1)
+	info := *l.Info()
+	info.Topic = "a.c"
+	m := newMirror(t, c, info, 0)
+	if m.Room(0) != small/2 {
+		t.Errorf("room of an empty mirror: %d", m.Room(0))
+	}
+	filled := false
+	for {
+		publishN(t, p, 20)
+		run, err := l.Next(1 << 20)
+		must(t, err)
+		if uint64(len(run.Bytes)) > m.Room(0) {
+			filled = true
+			break
+		}
+		must(t, m.Append(private(run)))
+		l.Ack(m.Due())
+	}
+	for m.Room(small/8) < small/8 { // the policy acts although nobody waits
+		time.Sleep(time.Millisecond)
+	}
+	if !filled {
+		t.Error("never full")
+	}
+	_, err := s.Poll(func(Frame) {}, 0)
+	for err == nil {
+		_, err = s.Poll(func(Frame) {}, 0)
+	}
+	if !errors.Is(err, ErrEvicted) {
+		t.Errorf("the stuck subscriber: %v", err)
+	}
+	must(t, m.Close())
+	must(t, p.Close())
+}
+
+func TestParkedRelaysWakeForAFrame(t *testing.T) {
+	watch(t, time.Minute)
+	_, c := openBus(t, LocalOptions{RingBytes: small})
+	a := relay(t, c, "a.b", SubscriberOptions{Mode: Lossless, Idle: IdlePark})
+	b := relay(t, c, "b.>", SubscriberOptions{Mode: Lossless, Idle: IdlePark})
+	p := publisher(t, c, "b.c", PublisherOptions{})
+	l := b.await(t, 1)
+	park := NewRelayParker([]*Relay{a, b})
+	must(t, a.Protect(func() error {
+		return b.Protect(func() error {
+			for i := range 20 {
+				go func() {
+					time.Sleep(5 * time.Millisecond)
+					if i%2 == 0 {
+						a.Kick()
+						return
+					}
+					publishN(t, p, 1)
+				}()
+				start := time.Now()
+				park.Park(20 * time.Second)
+				if i%2 == 1 {
+					for !l.Waits() {
+						park.Park(20 * time.Second)
+					}
+					run, err := l.Next(1 << 20)
+					if err != nil || run.Count != 1 {
+						t.Errorf("round %d: %d frames, %v", i, run.Count, err)
+					}
+					l.Ack(l.Due())
+				}
+				if time.Since(start) > 15*time.Second {
+					t.Errorf("round %d: nobody woke the relays", i)
+				}
+			}
+			publishN(t, p, 1)
+			l.Stall(true) // what comes there is no reason to wake
+			park.Park(10 * time.Millisecond)
+			return nil
+		})
+	}))
+	must(t, p.Close())
+	must(t, a.Close())
+	must(t, b.Close())
+}
