@@ -70,33 +70,33 @@ func (m *Mirror) MaxMessageBytes() uint32 { return m.p.hdr.MaxMsg }
 // ErrFrames says that bytes are not frames that can be appended.
 var ErrFrames = errors.New("malformed frames")
 
-// CheckFrames reports whether b is count frames with the sequences from first on, none
-// with a payload of more than maxMsg bytes. The commit words are not looked at.
-func CheckFrames(b []byte, first uint64, count int, maxMsg uint32) error {
-	for i := range count {
-		if len(b) < layout.FrameHeaderBytes {
-			return fmt.Errorf("%w: %d bytes where frame %d of %d is due", ErrFrames, len(b), i, count)
+// CountFrames is how many frames b holds. It is an error if they do not fill b, do not
+// have the sequences from first on, or one has a payload of more than maxMsg bytes. The
+// commit words are not looked at.
+//
+// Preconditions: b starts 8-aligned.
+func CountFrames(b []byte, first uint64, maxMsg uint32) (count int, err error) {
+	for at, end := uint64(0), uint64(len(b)); at < end; count++ {
+		if end-at < layout.FrameHeaderBytes {
+			return 0, fmt.Errorf("%w: %d bytes behind the last of %d", ErrFrames, end-at, count)
 		}
-		n := uint64(uint32(load64(b, layout.OffLen)))
-		if n > uint64(maxMsg) || layout.FrameBytes(n) > uint64(len(b)) {
-			return fmt.Errorf("%w: a payload of %d bytes, with %d left and %d allowed", ErrFrames, n, len(b), maxMsg)
+		n := uint64(uint32(load64(b, at+layout.OffLen)))
+		if n > uint64(maxMsg) || layout.FrameBytes(n) > end-at {
+			return 0, fmt.Errorf("%w: a payload of %d bytes, with %d left and %d allowed", ErrFrames, n, end-at, maxMsg)
 		}
-		if seq := load64(b, layout.OffSeq); seq != first+uint64(i) {
-			return fmt.Errorf("%w: sequence %d where %d is due", ErrFrames, seq, first+uint64(i))
+		if seq := load64(b, at+layout.OffSeq); seq != first+uint64(count) {
+			return 0, fmt.Errorf("%w: sequence %d where %d is due", ErrFrames, seq, first+uint64(count))
 		}
-		b = b[layout.FrameBytes(n):]
+		at += layout.FrameBytes(n)
 	}
-	if len(b) != 0 {
-		return fmt.Errorf("%w: %d bytes behind the last frame", ErrFrames, len(b))
-	}
-	return nil
+	return count, nil
 }
 
 // Append writes frames as they stood in the origin's ring. It never waits: with
 // ErrBackpressure some or none of them were written, and Due tells how many.
 //
-// Preconditions: CheckFrames(b, Due(), count, MaxMessageBytes()) == nil, b starts
-// 8-aligned, and nobody else has b.
+// Preconditions: CountFrames(b, Due(), MaxMessageBytes()) has no error, and nobody else
+// has b.
 func (m *Mirror) Append(b []byte) (err error) {
 	p := m.p
 	done, old := false, debug.SetPanicOnFault(true)

@@ -307,11 +307,16 @@ func (l *RelayLane) gather(start, end uint64) (run Run, err error) {
 		skipped := l.countSkipped(start, first)
 		run.First += skipped
 		run.Count -= int(skipped)
+		if a := r.acks; a.head == len(a.sent) { // whoever wants no more of them has them
+			a.pos, a.seq = first, run.First
+		}
 	}
 	s.counts[layout.SubFrames] += uint64(run.Count)
 	s.counts[layout.SubBytes] += uint64(len(run.Bytes))
 	r.pos, r.want, r.loose = p, want, 0
-	r.acks.sent = append(r.acks.sent, mark{p, want})
+	if run.Count > 0 {
+		r.acks.sent = append(r.acks.sent, mark{p, want})
+	}
 	return run, nil
 }
 

@@ -1,0 +1,614 @@
+package tcp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/torq/mycelium/internal/clock"
+	"github.com/torq/mycelium/seqlock"
+	"github.com/torq/mycelium/shm"
+)
+
+// link is one configured link. Its pump goroutine reads the relays and writes to the
+// connection of the moment; each connection has a reader goroutine of its own.
+//
+//	relays --> sender --> outbox --> connection          pump
+//	                ^                   |
+//	                | ACK, RESUME       v
+//	                +------------- frames ---> receiver --> mirror lanes    reader
+type link struct {
+	f   *Forwarder
+	opt LinkOptions
+
+	relays []*shm.Relay // the pump's
+	parker *shm.RelayParker
+	out    outbox
+
+	mu   sync.Mutex // guards send, and with it the relays' lanes
+	send *sender
+
+	kicked atomic.Bool
+	parked atomic.Bool
+	wake   chan struct{} // where there is no relay to kick
+
+	connMu   sync.Mutex
+	next     *session // greeted, and not yet taken over by the pump
+	cur      *session
+	down     chan struct{} // closed when cur has ended
+	counters linkCounters
+}
+
+type linkCounters struct {
+	connects, wireIn, wireOut, writes, reads, protocolErrors, silences, replaced atomic.Uint64
+	lastError                                                                    atomic.Pointer[string]
+	since                                                                        atomic.Int64 // unix ns of the last change between up and down
+	rtt                                                                          atomic.Int64
+	in                                                                           receiverStats // of connections that have ended; guarded by connMu
+}
+
+var (
+	errSilent   = errors.New("the peer is silent")
+	errReplaced = errors.New("another connection took the place of this one")
+	errStopping = errors.New("the forwarder ends")
+)
+
+func newLink(f *Forwarder, o LinkOptions) *link {
+	return &link{f: f, opt: o, send: newSender(f.node), wake: make(chan struct{}, 1), down: make(chan struct{})}
+}
+
+// attach opens the relays of the link's exports.
+func (l *link) attach(ctx context.Context) error {
+	for _, e := range l.opt.Exports {
+		o := shm.SubscriberOptions{Name: "forward:" + l.f.opt.Node + ":" + l.opt.Peer + ":" + l.opt.name(), Idle: shm.IdlePark, Keep: l.f.opt.Keep}
+		if !e.Lossy {
+			o.Mode = shm.Lossless
+		}
+		if l.opt.Oldest {
+			o.Start = shm.StartOldest()
+		}
+		r, err := l.f.client.Relay(ctx, e.Pattern, &shm.RelayOptions{SubscriberOptions: o})
+		if err != nil {
+			return fmt.Errorf("link %s to %s: export %s: %w", l.opt.name(), l.opt.Peer, e.Pattern, err)
+		}
+		l.relays = append(l.relays, r)
+	}
+	l.parker = shm.NewRelayParker(l.relays)
+	return nil
+}
+
+// kick ends the pump's sleep.
+func (l *link) kick() {
+	l.kicked.Store(true)
+	if !l.parked.Load() {
+		return
+	}
+	if len(l.relays) > 0 {
+		l.relays[0].Kick()
+		return
+	}
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run pumps until ctx ends, inside the protection of every relay.
+func (l *link) run(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, l.kick)
+	defer stop()
+	for {
+		err := l.protected(len(l.relays), func() error { return l.pump(ctx) })
+		l.endSession(errStopping)
+		var lane *shm.LaneError
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err == nil || !errors.As(err, &lane) {
+			return err
+		}
+		l.f.log.Error("lane lost", "link", l.opt.name(), "error", err)
+	}
+}
+
+func (l *link) protected(n int, f func() error) error {
+	if n == 0 {
+		return f()
+	}
+	return l.relays[n-1].Protect(func() error { return l.protected(n-1, f) })
+}
+
+const idleMax = 250 * time.Millisecond
+
+func (l *link) pump(ctx context.Context) error {
+	var idleSince int64
+	for ctx.Err() == nil {
+		l.kicked.Store(false)
+		s, err := l.session()
+		if err != nil {
+			return err
+		}
+		if err := l.admit(); err != nil {
+			return err
+		}
+		now := clock.Mono()
+		l.out.reset()
+		l.mu.Lock()
+		worked := l.send.step(now, &l.out)
+		due := l.send.due()
+		l.mu.Unlock()
+		if s != nil {
+			if s.control(now, &l.out); !l.out.empty() {
+				worked = true
+				err := l.out.write(s.c, writeDeads*l.f.opt.Dead)
+				if err == nil && len(l.out.runs) > 0 {
+					l.mu.Lock()
+					err = l.out.torn()
+					l.mu.Unlock()
+				}
+				if err != nil {
+					s.fail(err)
+				}
+				l.counters.writes.Add(1)
+				l.counters.wireOut.Store(l.out.wire)
+			}
+			due = earlier(due, s.due())
+		}
+		if worked {
+			idleSince = 0
+			continue
+		}
+		if idleSince == 0 {
+			idleSince = now
+		}
+		if l.f.opt.Spin < 0 || now-idleSince < int64(l.f.opt.Spin) {
+			seqlock.Pause(1)
+			if l.f.opt.Spin < 0 && now-idleSince > int64(time.Millisecond) {
+				shm.Yield{}.Idle(0)
+			}
+			continue
+		}
+		wait := idleMax
+		if due > 0 {
+			wait = min(wait, time.Duration(max(due-now, 0)))
+		}
+		l.park(wait)
+		idleSince = 0
+	}
+	return nil
+}
+
+// writeDeads is how many times the silence that ends a connection a write may take: a
+// slow way takes a while for what one write holds, and the peer's beats tell whether it
+// lives.
+const writeDeads = 10
+
+func earlier(a, b int64) int64 {
+	if a == 0 || b != 0 && b < a {
+		return b
+	}
+	return a
+}
+
+func (l *link) park(wait time.Duration) {
+	l.parked.Store(true)
+	defer l.parked.Store(false)
+	if l.kicked.Load() {
+		return
+	}
+	if len(l.relays) > 0 {
+		l.parker.Park(wait)
+		return
+	}
+	t := time.NewTimer(wait)
+	defer t.Stop()
+	select {
+	case <-l.wake:
+	case <-t.C:
+	}
+}
+
+// admit takes on the lanes that have appeared.
+func (l *link) admit() error {
+	for i, r := range l.relays {
+		l.mu.Lock()
+		lanes, err := r.Lanes()
+		for _, rl := range lanes {
+			if *rl.Own() != nil {
+				continue
+			}
+			*rl.Own() = l
+			if l.carries(rl.Info(), &l.opt.Exports[i]) {
+				l.send.attach(rl, l.opt.Exports[i].Lossy)
+			} else {
+				rl.Done()
+			}
+		}
+		l.mu.Unlock()
+		var lane *shm.LaneError
+		switch {
+		case err == nil:
+		case errors.As(err, &lane):
+			l.f.log.Error("lane not followed", "link", l.opt.name(), "error", err)
+		default:
+			return fmt.Errorf("export %s: %w", r.Topic(), err)
+		}
+	}
+	return nil
+}
+
+// carries reports whether an export is the one that a lane goes by: split horizon, and
+// of several exports the most specific.
+func (l *link) carries(i *shm.LaneInfo, e *Export) bool {
+	return (!i.Mirror || l.opt.Transit) && l.opt.carriedBy(i.Topic) == e
+}
+
+// offer hands a greeted connection over. It ends the one before it.
+func (l *link) offer(c net.Conn, h *hello) *session {
+	s := newSession(l, c, h)
+	l.connMu.Lock()
+	old, cur := l.next, l.cur
+	l.next = s
+	l.connMu.Unlock()
+	if old != nil {
+		old.fail(errReplaced)
+		close(old.gone)
+	}
+	if cur != nil {
+		cur.fail(errReplaced)
+	}
+	l.kick()
+	return s
+}
+
+// session is the connection of the moment, nil if there is none: one that has ended is
+// put away, one that was offered is begun.
+func (l *link) session() (*session, error) {
+	l.connMu.Lock()
+	s, next := l.cur, l.next
+	l.connMu.Unlock()
+	if s != nil && s.err.Load() != nil {
+		l.endSession(*s.err.Load())
+		s = nil
+	}
+	if s != nil || next == nil {
+		return s, nil
+	}
+	l.connMu.Lock()
+	s, l.next = l.next, nil
+	l.cur = s
+	l.connMu.Unlock()
+	l.out.pack = newPacker(l.opt.Compression, s.peer.decodes)
+	l.mu.Lock()
+	l.send.connected(s.peer.node, s.peer.maxBody)
+	l.mu.Unlock()
+	l.counters.connects.Add(1)
+	l.counters.since.Store(time.Now().UnixNano())
+	l.f.log.Info("link up", "link", l.opt.name(), "peer", s.peer.name, "address", s.c.RemoteAddr().String())
+	go s.read()
+	return s, nil
+}
+
+// endSession puts the connection of the moment away.
+func (l *link) endSession(why error) {
+	l.connMu.Lock()
+	s, next := l.cur, l.next
+	if errors.Is(why, errStopping) {
+		l.next = nil
+	} else {
+		next = nil
+	}
+	l.connMu.Unlock()
+	if next != nil { // it was never begun
+		next.fail(why)
+		close(next.gone)
+	}
+	if s == nil {
+		return
+	}
+	if errors.Is(why, errStopping) {
+		_ = s.c.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
+		_, _ = s.c.Write(encodeReason(kindClose, 0, codeStopping, "the forwarder ends"))
+	}
+	s.fail(why)
+	<-s.done
+	l.mu.Lock()
+	l.send.disconnected()
+	l.mu.Unlock()
+	s.in.mu.Lock()
+	clear(s.in.intakes)
+	total := s.in.total
+	s.in.mu.Unlock()
+	l.f.shared.release(s.in.receiver)
+	l.connMu.Lock()
+	l.cur = nil
+	l.counters.in.add(&total)
+	l.connMu.Unlock()
+	l.counters.since.Store(time.Now().UnixNano())
+	text := why.Error()
+	l.counters.lastError.Store(&text)
+	switch {
+	case errors.Is(why, ErrProtocol):
+		l.counters.protocolErrors.Add(1)
+	case errors.Is(why, errSilent):
+		l.counters.silences.Add(1)
+	case errors.Is(why, errReplaced):
+		l.counters.replaced.Add(1)
+	}
+	l.f.log.Warn("link down", "link", l.opt.name(), "peer", l.opt.Peer, "error", why)
+	close(s.gone)
+}
+
+func (s *receiverStats) add(o *receiverStats) {
+	s.frames += o.frames
+	s.bytes += o.bytes
+	s.wire += o.wire
+	s.duplicates += o.duplicates
+	s.gaps += o.gaps
+	s.missed += o.missed
+	s.resumes += o.resumes
+	s.refusals += o.refusals
+	s.loops += o.loops
+}
+
+// dialLoop keeps a connection of a link that this side dials.
+func (l *link) dialLoop(ctx context.Context) {
+	var pause backoff
+	for attempt := 1; ctx.Err() == nil; attempt++ {
+		if h := l.f.opt.dialHook; h != nil {
+			h(l.opt.name(), attempt)
+		}
+		c, h, err := l.f.dial(ctx, l)
+		if err != nil {
+			text := err.Error()
+			if last := l.counters.lastError.Swap(&text); last == nil || *last != text {
+				l.f.log.Warn("link cannot be dialled", "link", l.opt.name(), "peer", l.opt.Peer, "address", l.opt.Address, "error", err)
+			}
+		} else {
+			start := time.Now()
+			s := l.offer(c, h)
+			select {
+			case <-s.gone:
+			case <-ctx.Done():
+				return
+			}
+			pause.worked(time.Since(start))
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause.next(rand.Float64())):
+		}
+	}
+}
+
+// session is one connection of a link.
+type session struct {
+	l    *link
+	c    net.Conn
+	peer *hello
+	in   *inbound
+	err  atomic.Pointer[error]
+	done chan struct{} // the reader has ended
+	gone chan struct{} // the pump has put it away
+
+	mu    sync.Mutex // guards what follows
+	pulse pulse
+	ctl   [][]byte
+	timer *time.Timer // of ACKs that can wait
+	armed bool
+}
+
+func newSession(l *link, c net.Conn, h *hello) *session {
+	s := &session{l: l, c: c, peer: h, done: make(chan struct{}), gone: make(chan struct{}), pulse: newPulse(clock.Mono(), l.f.opt.Beat, l.f.opt.Dead)}
+	r := newReceiver(l.f.node, l.opt.Peer+"/"+l.opt.name(), nil, s.push)
+	s.in = &inbound{receiver: r, kick: l.kick, rules: l.opt.imports, shared: l.f.shared}
+	r.host = s.in
+	u := &unpacker{most: int(l.f.opt.MaxBody)}
+	r.inflate = u.inflate
+	s.timer = time.AfterFunc(time.Hour, s.late)
+	s.timer.Stop()
+	return s
+}
+
+// push queues a control frame.
+func (s *session) push(frame []byte) {
+	s.mu.Lock()
+	s.ctl = append(s.ctl, frame)
+	s.mu.Unlock()
+}
+
+// control moves what was pushed, and the beat, into the outbox; it looks for silence.
+func (s *session) control(now int64, out *outbox) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, f := range s.ctl {
+		out.control(f)
+	}
+	clear(s.ctl)
+	s.ctl = s.ctl[:0]
+	if b := s.pulse.beatDue(now); b != nil {
+		out.control(b)
+	}
+	if err := s.pulse.over(now); err != nil {
+		s.fail(err)
+	}
+	s.l.counters.rtt.Store(s.pulse.rtt)
+}
+
+func (s *session) due() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.ctl) > 0 {
+		return 1
+	}
+	return s.pulse.nextBeat
+}
+
+// fail ends the connection; the first reason counts.
+func (s *session) fail(err error) {
+	if s.err.CompareAndSwap(nil, &err) {
+		_ = s.c.Close()
+		s.l.kick()
+	}
+}
+
+// late flushes the ACKs that could wait.
+func (s *session) late() {
+	s.mu.Lock()
+	s.armed = false
+	s.mu.Unlock()
+	if s.err.Load() != nil {
+		return
+	}
+	defer s.guard()
+	s.in.mu.Lock()
+	again := s.in.flush()
+	s.in.mu.Unlock()
+	s.l.kick()
+	if again {
+		s.arm(roomEvery)
+	}
+}
+
+func (s *session) arm(after time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.armed && s.err.Load() == nil {
+		s.armed = true
+		s.timer.Reset(after)
+	}
+}
+
+// guard turns a panic into the end of the connection.
+func (s *session) guard() {
+	if v := recover(); v != nil {
+		s.l.f.counters.panics.Add(1)
+		s.l.f.log.Error("panic: the connection is closed", "link", s.l.opt.name(), "panic", v, "stack", string(debug.Stack()))
+		s.fail(fmt.Errorf("panic: %v", v))
+	}
+}
+
+// ackDelay is how long an ACK that is not urgent may wait for company.
+const ackDelay = time.Millisecond
+
+// read is the reader goroutine. It never waits for anything but bytes.
+func (s *session) read() {
+	defer close(s.done)
+	defer s.timer.Stop()
+	defer s.guard()
+	debug.SetPanicOnFault(true)
+	buf := make([]byte, 2*(headerBytes+int(s.l.f.opt.MaxBody)))
+	start, end := 0, 0
+	for {
+		_ = s.c.SetReadDeadline(time.Now().Add(s.l.f.opt.Dead))
+		n, err := s.c.Read(buf[end:])
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			s.fail(fmt.Errorf("%w: no byte for %v", errSilent, s.l.f.opt.Dead))
+			return
+		}
+		if err != nil {
+			s.fail(fmt.Errorf("connection lost: %w", err))
+			return
+		}
+		end += n
+		s.l.counters.wireIn.Add(uint64(n))
+		s.l.counters.reads.Add(1)
+		first := start
+		for {
+			f, size, err := decode(buf[start:end], s.l.f.opt.MaxBody)
+			if err == nil && size > 0 {
+				err = s.take(&f)
+			}
+			if err != nil {
+				_ = s.c.SetWriteDeadline(time.Now())
+				s.fail(err)
+				return
+			}
+			if size == 0 {
+				break
+			}
+			start += size
+		}
+		now := clock.Mono()
+		s.mu.Lock()
+		if start > first {
+			s.pulse.fresh(now)
+		}
+		s.pulse.heard(now, end-start)
+		s.mu.Unlock()
+		switch {
+		case start == end:
+			start, end = 0, 0
+		case len(buf)-start < headerBytes+int(s.l.f.opt.MaxBody):
+			end = copy(buf, buf[start:end])
+			start = 0
+		}
+		s.acknowledge()
+	}
+}
+
+// acknowledge sends the ACKs that are due, or has them sent soon.
+func (s *session) acknowledge() {
+	s.in.mu.Lock()
+	hurry, owes := s.in.hurry, false
+	again := false
+	if hurry {
+		again = s.in.flush()
+	} else {
+		owes = s.in.owing()
+	}
+	s.in.mu.Unlock()
+	if hurry {
+		s.l.kick()
+	}
+	if again {
+		s.arm(roomEvery)
+	} else if owes {
+		s.arm(ackDelay)
+	}
+}
+
+// owing reports whether a flush would do something.
+func (r *receiver) owing() bool {
+	for _, in := range r.intakes {
+		if in.owes || in.state == intakeDeaf || in.state == intakeTaking && in.window == 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// take acts on a frame.
+func (s *session) take(f *frame) error {
+	switch f.kind {
+	case kindOpen, kindData, kindGap, kindEnd:
+		s.in.mu.Lock()
+		defer s.in.mu.Unlock()
+		return s.in.receiver.take(f)
+	case kindResume, kindRefuse, kindAck, kindEnded:
+		s.l.mu.Lock()
+		err := s.l.send.take(clock.Mono(), f)
+		s.l.mu.Unlock()
+		s.l.kick()
+		return err
+	case kindBeat:
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.pulse.beaten(clock.Mono(), f)
+		return nil
+	case kindClose:
+		c, text, err := decodeReason(f.body)
+		if err == nil {
+			err = &RefusedError{Code: c.String(), Why: text}
+		}
+		return err
+	}
+	return protocolError("%v after HELLO", f.kind)
+}
