@@ -394,6 +394,14 @@ func (l *RelayLane) Ack(next uint64) {
 	}
 }
 
+// Return takes back the run that Next has just handed out: it comes again, or as a gap
+// if it was overwritten.
+func (l *RelayLane) Return(run Run) {
+	r := l.r
+	r.pos, r.want = run.pos, run.First
+	r.acks.sent = r.acks.sent[:len(r.acks.sent)-1]
+}
+
 // Rewind goes back to the cursor, and has Next hand out what follows from next on. If
 // the ring has less, what is missing comes as a gap.
 func (l *RelayLane) Rewind(next uint64) {
@@ -431,16 +439,6 @@ func (l *RelayLane) Skim() error {
 
 // Stall says whether what comes in the lane is worth waking up for.
 func (l *RelayLane) Stall(on bool) { l.r.stalled = on }
-
-// Finished reports whether there was nothing more to read when the relay came back
-// to the lane: it has ended, and all of it was acknowledged.
-func (l *RelayLane) Finished() bool {
-	r := l.r
-	if !r.ended || r.acks.head != len(r.acks.sent) || r.fresh {
-		return false
-	}
-	return r.want == r.lastly && r.pos == r.acks.pos
-}
 
 // Done gives the lane up: it was read to its end and acknowledged, or nobody will
 // ever want it.

@@ -253,7 +253,11 @@ func (r *receiver) wrote(in *intake, err error) {
 
 func (r *receiver) takeGap(in *intake, from, next uint64) {
 	due := in.m.Due()
-	if in.state == intakeDeaf || !seqlock.After(next, due) || r.behind(in, from) {
+	if in.state == intakeDeaf || r.behind(in, from) {
+		return
+	}
+	if !seqlock.After(next, due) { // it was had, and the sender does not know yet
+		in.owes = true
 		return
 	}
 	in.stats.gaps++

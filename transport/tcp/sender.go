@@ -23,9 +23,9 @@ type lane interface {
 	Next(limit int) (shm.Run, error)
 	Whole(shm.Run) bool
 	Ack(next uint64)
+	Return(shm.Run)
 	Rewind(next uint64)
 	Skim() error
-	Finished() bool
 	Done()
 	Stall(bool)
 }
@@ -194,10 +194,6 @@ func (s *sender) finish(st *stream) {
 
 // offer opens a stream, unless the peer cannot want it.
 func (s *sender) offer(now int64, st *stream, out sink) bool {
-	if st.lane.Finished() {
-		s.finish(st)
-		return true
-	}
 	st.lane.Stall(!s.up)
 	if !s.up || !st.lane.Known() {
 		return false
@@ -277,7 +273,7 @@ func (s *sender) send(st *stream, out sink) (worked bool) {
 			worked = true
 			if !out.run(st, run) {
 				s.total.torn++
-				st.lane.Rewind(run.First)
+				st.lane.Return(run)
 				continue
 			}
 			st.stats.frames += uint64(run.Count)
