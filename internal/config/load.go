@@ -77,6 +77,7 @@ func load(name, text string, env map[string]string, paths Paths, opts LoadOption
 		Config: &Config{File: name, origins: make(map[string]place)},
 		spans:  spanMap{},
 		failed: make(map[string]bool),
+		tables: map[string][]string{"": {"registry", "topic"}, "registry": names(registryKeys), "topic": names(topicKeys)},
 	}
 	l.parse(strings.TrimPrefix(text, bom))
 	for _, s := range opts.Set {
@@ -112,7 +113,8 @@ func load(name, text string, env map[string]string, paths Paths, opts LoadOption
 type loader struct {
 	*Config
 	spans    spanMap
-	failed   map[string]bool // keys whose value could not be used
+	failed   map[string]bool     // keys whose value could not be used
+	tables   map[string][]string // the keys that each table has, "" being the top level
 	problems []Problem
 }
 
@@ -141,23 +143,23 @@ func readFile(flag, env, fallback string) (name, text string, err error) {
 	return "", "", fmt.Errorf("configuration file: %w", err)
 }
 
-// parse reads the text of a file.
-func (l *loader) parse(text string) {
+// tree reads the text of a file; nil if it is no TOML.
+func (l *loader) tree(text string) map[string]any {
 	if len(text) > maxFileBytes {
 		l.add("", place{line: 1, col: 1}, fmt.Sprintf("the file has more than %s", FormatSize(maxFileBytes)), "")
-		return
+		return nil
 	}
 	for i, r := range text {
 		if r == utf8.RuneError && !strings.HasPrefix(text[i:], string(utf8.RuneError)) {
 			l.add("", placeOf(text, i), fmt.Sprintf("byte %#x: the file must be UTF-8", text[i]), "")
-			return
+			return nil
 		}
 	}
 	spans, stop := scan(text)
 	l.spans = spans
 	if stop != nil {
 		l.problems = append(l.problems, *stop)
-		return
+		return nil
 	}
 	root := make(map[string]any)
 	if _, err := toml.Decode(text, &root); err != nil {
@@ -167,8 +169,14 @@ func (l *loader) parse(text string) {
 			at, msg = placeOf(text, pe.Position.Start), pe.Message
 		}
 		l.add("", at, "syntax error: "+msg, "")
-		return
+		return nil
 	}
+	return root
+}
+
+// parse reads the text of a file.
+func (l *loader) parse(text string) {
+	root := l.tree(text)
 	for _, name := range slices.Sorted(maps.Keys(root)) {
 		path := joinPath("", name)
 		at := l.spans.at(path, false)
@@ -180,15 +188,15 @@ func (l *loader) parse(text string) {
 				l.add(path, at, "registry: "+typeFault("a table: write [registry]", root[name])[0].msg, "")
 			}
 		case "topic":
-			l.topics(root[name], at)
+			l.Topics = decodeTables(l, "topic", root[name], at, topicKeys)
 		default:
 			l.unknown(path, "", name, at)
 		}
 	}
 }
 
-// topics decodes [[topic]], which the decoder returns in one of two forms.
-func (l *loader) topics(v any, at place) {
+// decodeTables decodes an array of tables, which the decoder returns in one of two forms.
+func decodeTables[T any](l *loader, label string, v any, at place, keys []key[T]) []T {
 	var entries []any
 	switch v := v.(type) {
 	case []map[string]any:
@@ -198,26 +206,26 @@ func (l *loader) topics(v any, at place) {
 	case []any:
 		entries = v
 	default:
-		l.add("topic", at, "topic: "+typeFault("an array of tables: write [[topic]]", v)[0].msg, "")
+		l.add(label, at, label+": "+typeFault("an array of tables: write [["+label+"]]", v)[0].msg, "")
 	}
-	l.Topics = make([]TopicConfig, len(entries))
+	all := make([]T, len(entries))
 	for i, e := range entries {
-		path := indexPath("topic", i)
+		path := indexPath(label, i)
 		if table, ok := e.(map[string]any); ok {
-			decodeTable(l, "topic", path, table, topicKeys, &l.Topics[i])
+			decodeTable(l, label, path, table, keys, &all[i])
 			continue
 		}
-		l.failed[path+".name"] = true
-		l.add(path, l.spans.at(path, false), "topic: "+typeFault("a table: write [[topic]]", e)[0].msg, "")
+		l.failed[path+"."+keys[0].name] = true
+		l.add(path, l.spans.at(path, false), label+": "+typeFault("a table: write [["+label+"]]", e)[0].msg, "")
 	}
+	return all
 }
 
 // unknown reports a key that does not exist in a table, "" being the top level.
 func (l *loader) unknown(path, table, name string, at place) {
-	tables := map[string][]string{"": {"registry", "topic"}, "registry": names(registryKeys), "topic": names(topicKeys)}
-	hint := nearest(name, tables[table])
-	for _, other := range tables[""] {
-		if hint == "" && slices.Contains(tables[other], name) {
+	hint := nearest(name, l.tables[table])
+	for _, other := range l.tables[""] {
+		if hint == "" && slices.Contains(l.tables[other], name) {
 			hint = other + "." + name
 		}
 	}
