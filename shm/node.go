@@ -9,3 +9,11 @@ func (c *Client) Node() layout.ID16 {
 	}
 	return layout.ID16{}
 }
+
+// Bus is the name of the bus.
+func (c *Client) Bus() string {
+	if w := c.welcome.Load(); w != nil {
+		return w.Bus
+	}
+	return ""
+}

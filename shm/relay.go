@@ -194,16 +194,6 @@ func (l *RelayLane) Known() bool {
 	return !r.fresh
 }
 
-// TailBytes is about how much more there is to hand out: the publisher tells only
-// once per credit step.
-func (l *RelayLane) TailBytes() uint64 {
-	tail := atomic.LoadUint64(l.r.tailHint)
-	if seqlock.After(tail, l.r.pos) && seqlock.Diff(tail, l.r.pos) <= int64(l.r.hdr.Ring) {
-		return tail - l.r.pos
-	}
-	return 0
-}
-
 // Run is frames of one lane, one after the other, as they stand in the ring.
 type Run struct {
 	Bytes []byte // headers and payloads; not to be written to
@@ -451,4 +441,24 @@ func (l *RelayLane) Done() {
 	}
 	l.relay.s.drop(l.r)
 	l.gone = fmt.Errorf("lane %s: %w", l.info.Epoch, ErrClosed)
+}
+
+// Lag is how much was published and not acknowledged: frames, and bytes of the ring. The
+// publisher tells only once per credit step, so that up to one of them may be missing.
+func (l *RelayLane) Lag() (frames, bytes uint64) {
+	r := l.r
+	var tail [layout.TailWords]uint64
+	shielded(r.mem, func() {
+		if cell, err := seqlock.NewCell(r.mem[layout.OffTail : layout.OffTail+layout.TailBytes]); err == nil {
+			_ = cell.Load(tail[:]) // zeros, if it was stopped in the middle
+		}
+	})
+	pos, seq := r.pos, r.want // at least what was read
+	if seqlock.After(tail[0], pos) && seqlock.Diff(tail[0], pos) <= int64(r.hdr.Ring) {
+		pos, seq = tail[0], tail[1]
+	}
+	if r.fresh || seqlock.Before(seq, r.acks.seq) {
+		return 0, pos - r.acks.pos
+	}
+	return seq - r.acks.seq, pos - r.acks.pos
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/torq/mycelium/internal/control"
 	"github.com/torq/mycelium/internal/directory"
 	"github.com/torq/mycelium/shm"
+	"github.com/torq/mycelium/transport/tcp"
 )
 
 // Exit codes; the help of the root command lists them.
@@ -78,6 +79,7 @@ func exitCode(err error) int {
 		usage       *usageError
 		conf        *config.Error
 		out         *stdoutError
+		topology    *topologyError
 	)
 	is := func(targets ...error) bool {
 		for _, t := range targets {
@@ -99,7 +101,7 @@ func exitCode(err error) int {
 		return exitLoss
 	case errors.As(err, &interrupted):
 		return exitSignal + int(interrupted.signal)
-	case errors.As(err, &conf):
+	case errors.As(err, &conf), errors.As(err, &topology):
 		return exitConfig
 	case errors.As(err, &usage), is(shm.ErrInvalid):
 		return exitUsage
@@ -109,7 +111,7 @@ func exitCode(err error) int {
 		return exitVersion
 	case is(shm.ErrNoSpace, shm.ErrQuota, syscall.ENOSPC):
 		return exitNoSpace
-	case is(shm.ErrRegistryDown):
+	case is(shm.ErrRegistryDown, tcp.ErrNoForwarder):
 		return exitUnreachable
 	case is(shm.ErrExists, shm.ErrSourceBusy, fs.ErrExist, directory.ErrBusy, syscall.EADDRINUSE):
 		return exitConflict

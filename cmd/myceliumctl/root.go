@@ -138,7 +138,7 @@ or quota; 130 and 143 interrupted by SIGINT and SIGTERM.`,
 			root.AddCommand(c)
 		}
 	}
-	add("bus", newRegistryCommand(a), newTopicCommand(a))
+	add("bus", newRegistryCommand(a), newTopicCommand(a), newForwardCommand(a))
 	add("bus", topicCommands(a, "")...)
 	add("data", newPubCommand(a), newSubCommand(a), newHzCommand(a), newReplayCommand(a))
 	add("other", newBenchCommand(a), newDemoCommand(a), newConfigCommand(a), newVersionCommand(a))
@@ -213,7 +213,7 @@ func (a *app) warnEnvironment(cmd *cobra.Command) {
 
 // knownEnv are the variables that mean something to this program beside those
 // of the configuration.
-var knownEnv = []string{"MYCELIUM_FAILPOINTS"}
+var knownEnv = []string{"MYCELIUM_FAILPOINTS", forwardConfigEnv}
 
 // dial attaches to the bus; the caller closes the client.
 func (a *app) dial(ctx context.Context) (*shm.Client, error) {

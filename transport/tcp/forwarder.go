@@ -174,6 +174,41 @@ func (f *Forwarder) find(peer, name string) *link {
 	return nil
 }
 
+// relayOptions of an export: they are also the identity of what is held for it.
+func relayOptions(o *Options, l *LinkOptions, e *Export) *shm.RelayOptions {
+	so := shm.SubscriberOptions{Name: "forward:" + o.Node + ":" + l.Peer + ":" + l.name(), Idle: shm.IdlePark, Keep: o.Keep}
+	if !e.Lossy {
+		so.Mode = shm.Lossless
+	}
+	if l.Oldest {
+		so.Start = shm.StartOldest()
+	}
+	return &shm.RelayOptions{SubscriberOptions: so}
+}
+
+// Forget gives up what is held for a forwarder of these options that is not running, and
+// names the exports for which something was.
+func Forget(ctx context.Context, c *shm.Client, o Options) (held []string, err error) {
+	o = o.withDefaults()
+	for i := range o.Links {
+		l := &o.Links[i]
+		for k := range l.Exports {
+			e := &l.Exports[k]
+			r, err := c.Relay(ctx, e.Pattern, relayOptions(&o, l, e))
+			if err != nil {
+				return held, fmt.Errorf("link %s to %s: export %s: %w", l.name(), l.Peer, e.Pattern, err)
+			}
+			if r.Resumed() {
+				held = append(held, l.Peer+"/"+l.name()+" "+e.Pattern)
+			}
+			if err := r.Forget(ctx); err != nil {
+				return held, err
+			}
+		}
+	}
+	return held, nil
+}
+
 // accept takes connections on, as long as not too many of them have said nothing.
 func (f *Forwarder) accept(ctx context.Context, ln net.Listener, conns *sync.WaitGroup) {
 	for {
@@ -286,6 +321,14 @@ func (f *Forwarder) secure(ctx context.Context, c net.Conn) (net.Conn, error) {
 		return c, err
 	}
 	return t, nil
+}
+
+// Reload reads the certificates again, if their files have changed. Connections that are
+// up stay; the next ones use what was read.
+func (f *Forwarder) Reload() {
+	if f.opt.TLS != nil {
+		_, _, _ = f.opt.TLS.load(f.log) // it logs, and keeps the last good ones
+	}
 }
 
 // Pause has a link send nothing new, or go on. What it exports is held meanwhile.

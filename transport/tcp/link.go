@@ -66,15 +66,9 @@ func newLink(f *Forwarder, o LinkOptions) *link {
 
 // attach opens the relays of the link's exports.
 func (l *link) attach(ctx context.Context) error {
-	for _, e := range l.opt.Exports {
-		o := shm.SubscriberOptions{Name: "forward:" + l.f.opt.Node + ":" + l.opt.Peer + ":" + l.opt.name(), Idle: shm.IdlePark, Keep: l.f.opt.Keep}
-		if !e.Lossy {
-			o.Mode = shm.Lossless
-		}
-		if l.opt.Oldest {
-			o.Start = shm.StartOldest()
-		}
-		r, err := l.f.client.Relay(ctx, e.Pattern, &shm.RelayOptions{SubscriberOptions: o})
+	for i := range l.opt.Exports {
+		e := &l.opt.Exports[i]
+		r, err := l.f.client.Relay(ctx, e.Pattern, relayOptions(&l.f.opt, &l.opt, e))
 		if err != nil {
 			return fmt.Errorf("link %s to %s: export %s: %w", l.opt.name(), l.opt.Peer, e.Pattern, err)
 		}

@@ -1,0 +1,84 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/torq/mycelium/internal/config"
+	"github.com/torq/mycelium/registry"
+	"github.com/torq/mycelium/transport/tcp"
+)
+
+func newForwardRunCommand(a *app, o *forwardTarget) *cobra.Command {
+	return &cobra.Command{
+		Use:   "run",
+		Short: "Run the forwarder until SIGINT or SIGTERM",
+		Long: `Run the forwarder of this host. It attaches to the registry, accepts and dials
+links, and sends and takes what its configuration says. When it ends, and when
+it is killed, what its peers do not have yet is held for it (key keep), and the
+next start goes on there.
+
+Certificates are read again when their files change, and SIGHUP says that they
+have; links stay up. Everything else changes with a restart.`,
+		Example: `  myceliumctl forward run --config /etc/mycelium/forward.toml`,
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := o.load()
+			if err != nil {
+				return err
+			}
+			var level slog.Level
+			_ = level.UnmarshalText([]byte(c.LogLevel)) // the configuration holds no other words
+			if cmd.Flags().Changed("log-level") || os.Getenv("MYCELIUM_LOG_LEVEL") != "" {
+				_ = level.UnmarshalText([]byte(a.logLevel))
+			}
+			log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: level}))
+			client, err := registry.Dial(cmd.Context(), a.forwardRegistry(c), &registry.DialOptions{Program: "forward", Log: log})
+			if err != nil {
+				return err
+			}
+			defer client.Close()
+			opt := tcp.FromConfig(c)
+			opt.Log = log
+			f, err := tcp.New(cmd.Context(), client, opt)
+			if err != nil {
+				return err
+			}
+			for _, at := range f.Addrs() {
+				log.Info("listening", "node", c.Node, "address", at.String())
+			}
+			ctx, cancel := context.WithCancel(cmd.Context())
+			defer cancel()
+			hup := make(chan os.Signal, 1)
+			signal.Notify(hup, syscall.SIGHUP)
+			defer signal.Stop(hup)
+			go func() {
+				for {
+					select {
+					case <-ctx.Done():
+						return
+					case <-hup:
+						f.Reload()
+					}
+				}
+			}()
+			control := make(chan error, 1)
+			go func() {
+				err := f.ServeControl(ctx, cmp.Or(o.control, c.Control, config.ForwardControl(a.forwardRegistry(c), c.Node)))
+				if err != nil {
+					cancel()
+				}
+				control <- err
+			}()
+			err = f.Run(ctx)
+			cancel()
+			return cmp.Or(<-control, err)
+		},
+	}
+}
