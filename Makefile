@@ -27,7 +27,7 @@ WITHOUT_PERCENT = 2>&1 | sed -e '/^warning: no packages being tested depend/d' -
 
 STAGES := lint rules unit failpoint crash-smoke cover-gate race checkptr fuzz arm64
 
-.PHONY: help test $(STAGES) cover crash demo bench build docs clean
+.PHONY: help test $(STAGES) cover crash demo demo-tcp bench build docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -84,6 +84,9 @@ build: ## bin/myceliumctl
 
 demo: build ## real messages through shared memory, in 10 seconds
 	@bin/myceliumctl demo $(ARGS)
+
+demo-tcp: build ## topics across two hosts on one machine, the link cut and healed in the middle
+	@bin/myceliumctl forward demo $(ARGS)
 
 bench: build ## latency and throughput between pinned processes, beside their floors
 	bin/myceliumctl bench latency

@@ -55,7 +55,8 @@ func (a *app) benchEnv(cmd *cobra.Command) (bench.Env, error) {
 		Registry: func(config string) *exec.Cmd {
 			return exec.Command(self, "registry", "serve", "--quiet", "--config", config)
 		},
-		Stderr: cmd.ErrOrStderr(),
+		Forwarder: func(config string) *exec.Cmd { return exec.Command(self, "forward", "run", "--config", config) },
+		Stderr:    cmd.ErrOrStderr(),
 	}, nil
 }
 

@@ -29,7 +29,7 @@ set up two hosts.`,
 	f.StringVar(&o.control, "control", "", "control `socket` of a running forwarder (default: as its configuration says)")
 	c.AddCommand(newForwardRunCommand(a, o), newForwardListCommand(a, o), newForwardInspectCommand(a, o),
 		newForwardPauseCommand(a, o, "pause"), newForwardPauseCommand(a, o, "resume"), newForwardForgetCommand(a, o),
-		newForwardGraphCommand(a), newForwardCheckCommand(a))
+		newForwardGraphCommand(a), newForwardCheckCommand(a), newForwardDemoCommand(a))
 	return c
 }
 

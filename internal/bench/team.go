@@ -23,7 +23,9 @@ type Env struct {
 	Worker func(socket string, segmented bool) *exec.Cmd
 	// Registry makes the command of a registry with that configuration file.
 	Registry func(config string) *exec.Cmd
-	Stderr   io.Writer // of all children; nil = discard
+	// Forwarder makes the command of a forwarder with that configuration file.
+	Forwarder func(config string) *exec.Cmd
+	Stderr    io.Writer // of all children; nil = discard
 }
 
 // proc is the parent's side of a worker.
