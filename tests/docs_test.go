@@ -30,6 +30,29 @@ func TestConfigReferenceIsCurrent(t *testing.T) {
 	}
 }
 
+// The forwarder's keys stand at the end of docs/forwarding.md.
+func TestForwardReferenceIsCurrent(t *testing.T) {
+	file := filepath.Join(root, "docs", "forwarding.md")
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	head, got, found := strings.Cut(string(b), "\n## Keys\n\n")
+	if !found {
+		t.Fatalf("%s has no section of keys", file)
+	}
+	want := config.ForwardReference()
+	if *update {
+		if err := os.WriteFile(file, []byte(head+"\n## Keys\n\n"+want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if got != want {
+		t.Errorf("the keys in %s are not what internal/config says: run make docs", file)
+	}
+}
+
 // TestDecisionsAreListed keeps the index of docs/adr in step with its files.
 func TestDecisionsAreListed(t *testing.T) {
 	dir := filepath.Join(root, "docs", "adr")

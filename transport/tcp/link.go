@@ -141,7 +141,9 @@ func (l *link) pump(ctx context.Context) error {
 		if s != nil {
 			if s.control(now, &l.out); !l.out.empty() {
 				worked = true
+				s.writing.Lock()
 				err := l.out.write(s.c, writeDeads*l.f.opt.Dead)
+				s.writing.Unlock()
 				if err == nil && len(l.out.runs) > 0 {
 					l.mu.Lock()
 					err = l.out.torn()
@@ -151,7 +153,7 @@ func (l *link) pump(ctx context.Context) error {
 					s.fail(err)
 				}
 				l.counters.writes.Add(1)
-				l.counters.wireOut.Store(l.out.wire)
+				l.counters.wireOut.Add(uint64(l.out.bytes))
 			}
 			due = earlier(due, s.due())
 		}
@@ -162,7 +164,7 @@ func (l *link) pump(ctx context.Context) error {
 		if idleSince == 0 {
 			idleSince = now
 		}
-		if l.f.opt.Spin < 0 || now-idleSince < int64(l.f.opt.Spin) {
+		if len(l.relays) > 0 && (l.f.opt.Spin < 0 || now-idleSince < int64(l.f.opt.Spin)) {
 			seqlock.Pause(1)
 			if l.f.opt.Spin < 0 && now-idleSince > int64(time.Millisecond) {
 				shm.Yield{}.Idle(0)
@@ -392,6 +394,9 @@ type session struct {
 	done chan struct{} // the reader has ended
 	gone chan struct{} // the pump has put it away
 
+	writing sync.Mutex // who writes to c
+	direct  outbox     // of writeControl
+
 	mu    sync.Mutex // guards what follows
 	pulse pulse
 	ctl   [][]byte
@@ -489,6 +494,9 @@ func (s *session) guard() {
 	}
 }
 
+// readFrames is how many of the longest frames the reader's buffer holds.
+const readFrames = 4
+
 // ackDelay is how long an ACK that is not urgent may wait for company.
 const ackDelay = time.Millisecond
 
@@ -498,7 +506,8 @@ func (s *session) read() {
 	defer s.timer.Stop()
 	defer s.guard()
 	debug.SetPanicOnFault(true)
-	buf := make([]byte, 2*(headerBytes+int(s.l.f.opt.MaxBody)))
+	// Of some frames, so that little has to be moved to the front.
+	buf := make([]byte, readFrames*(headerBytes+int(s.l.f.opt.MaxBody)))
 	start, end := 0, 0
 	for {
 		_ = s.c.SetReadDeadline(time.Now().Add(s.l.f.opt.Dead))
@@ -559,7 +568,7 @@ func (s *session) acknowledge() {
 		owes = s.in.owing()
 	}
 	s.in.mu.Unlock()
-	if hurry {
+	if hurry && !s.writeControl() {
 		s.l.kick()
 	}
 	if again {
@@ -567,6 +576,32 @@ func (s *session) acknowledge() {
 	} else if owes {
 		s.arm(ackDelay)
 	}
+}
+
+// writeControl sends what was pushed, from the reader goroutine, without waking the pump.
+// Only a link that exports nothing does: its writes are small and far between, and wait
+// for nobody who waits for us.
+func (s *session) writeControl() bool {
+	if len(s.l.relays) > 0 || !s.writing.TryLock() {
+		return false
+	}
+	defer s.writing.Unlock()
+	s.direct.reset()
+	s.mu.Lock()
+	for _, f := range s.ctl {
+		s.direct.control(f)
+	}
+	clear(s.ctl)
+	s.ctl = s.ctl[:0]
+	s.mu.Unlock()
+	if !s.direct.empty() {
+		if err := s.direct.write(s.c, writeDeads*s.l.f.opt.Dead); err != nil {
+			s.fail(err)
+		}
+		s.l.counters.writes.Add(1)
+		s.l.counters.wireOut.Add(uint64(s.direct.bytes))
+	}
+	return true
 }
 
 // owing reports whether a flush would do something.

@@ -31,7 +31,6 @@ type outbox struct {
 	bytes  int
 	flat   []byte // for TLS, which wants one piece
 	pack   packer
-	wire   uint64
 }
 
 type sentRun struct {
@@ -118,7 +117,6 @@ func (o *outbox) write(c net.Conn, deadline time.Duration) error {
 	if err != nil {
 		return err
 	}
-	o.wire += uint64(o.bytes)
 	return nil
 }
 

@@ -72,6 +72,7 @@ const (
 	holdMin  = int64(50 * time.Millisecond)
 	holdMax  = int64(5 * time.Second)
 	sendRuns = 16 // of one stream, before the next has its turn
+	runBytes = 64 << 10
 )
 
 // sender is the sending half of a link, without its I/O: it decides what goes out
@@ -258,7 +259,7 @@ func (s *sender) send(st *stream, out sink) (worked bool) {
 			st.lane.Stall(true)
 			return worked
 		}
-		run, err := st.lane.Next(int(min(room, int64(s.maxBody))))
+		run, err := st.lane.Next(int(min(room, int64(s.runMax(st)))))
 		switch {
 		case err != nil:
 			worked = true
@@ -284,6 +285,12 @@ func (s *sender) send(st *stream, out sink) (worked bool) {
 	}
 	st.lane.Stall(false)
 	return worked
+}
+
+// runMax is the longest run: one frame at least, and not much more than what a cache
+// holds beside everything else.
+func (s *sender) runMax(st *stream) int {
+	return min(s.maxBody, max(runBytes, int(layout.FrameBytes(uint64(st.lane.Info().MaxMessageBytes)))))
 }
 
 // report passes on what Next said instead of frames. It reports whether the stream

@@ -1,0 +1,265 @@
+// Command peers measures a link beside its peers, in one run: a topic from one bus to
+// another over two forwarders, NATS core publish and subscribe, and a plain TCP stream
+// between two processes. It is a module of its own, so that NATS is nobody's dependency.
+//
+//	go run . -bin ../../bin/myceliumctl
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+var (
+	bin     = flag.String("bin", "../../bin/myceliumctl", "the program under test")
+	seconds = flag.Float64("seconds", 2, "how long each measurement counts")
+	rounds  = flag.Int("rounds", 3, "measurements of each kind, in alternation")
+	asJSON  = flag.Bool("json", false, "one JSON line")
+	only    = flag.String("only", "", "link, nats, tcp or latency")
+	spin    = flag.String("spin", "50us", "how long a link looks for work before it sleeps")
+	ring    = flag.String("ring", "1MiB", "ring of the topics on both buses")
+	verbose = flag.Bool("v", false, "show what the children say")
+)
+
+// report is the whole result; figures are medians of the rounds.
+type report struct {
+	Link64   float64   `json:"link_64_msgs_per_second"`
+	NATS64   float64   `json:"nats_64_msgs_per_second"`
+	TCP64    float64   `json:"tcp_64_msgs_per_second"`
+	Link1K   float64   `json:"link_1024_bytes_per_second"`
+	TCP1K    float64   `json:"tcp_1024_bytes_per_second"`
+	Ratio64  float64   `json:"link_to_nats"`
+	Ratio1K  float64   `json:"link_to_tcp_1024"`
+	LinkP50  float64   `json:"link_one_way_p50_ns"`
+	TCPP50   float64   `json:"tcp_one_way_p50_ns"`
+	RatioP50 float64   `json:"link_to_tcp_p50"`
+	All      []measure `json:"all"`
+}
+
+type measure struct {
+	What  string  `json:"what"`
+	Value float64 `json:"value"`
+}
+
+func main() {
+	if len(os.Args) > 1 {
+		if role := roles[os.Args[1]]; role != nil {
+			check(role(os.Args[2:]))
+			return
+		}
+	}
+	flag.Parse()
+	var r report
+	kinds := []struct {
+		name string
+		run  func() float64
+		into *float64
+	}{
+		{"link 64", func() float64 { return link(64) }, &r.Link64},
+		{"nats 64", func() float64 { return nats(64) }, &r.NATS64},
+		{"tcp 64", func() float64 { return tcp(64) }, &r.TCP64},
+		{"link 1024", func() float64 { return link(1024) * 1024 }, &r.Link1K},
+		{"tcp 1024", func() float64 { return tcp(1024) * 1024 }, &r.TCP1K},
+		{"link latency", linkLatency, &r.LinkP50},
+		{"tcp latency", tcpLatency, &r.TCPP50},
+	}
+	values := map[string][]float64{}
+	for range *rounds {
+		for _, k := range kinds {
+			if !strings.Contains(k.name, *only) {
+				continue
+			}
+			v := k.run()
+			values[k.name] = append(values[k.name], v)
+			r.All = append(r.All, measure{k.name, v})
+			if !*asJSON {
+				fmt.Fprintf(os.Stderr, "%-14s %14.0f\n", k.name, v)
+			}
+		}
+	}
+	for _, k := range kinds {
+		if v := values[k.name]; len(v) > 0 {
+			slices.Sort(v)
+			*k.into = v[len(v)/2]
+		}
+	}
+	ratio := func(a, b float64) float64 {
+		if b == 0 {
+			return 0
+		}
+		return a / b
+	}
+	r.Ratio64, r.Ratio1K, r.RatioP50 = ratio(r.Link64, r.NATS64), ratio(r.Link1K, r.TCP1K), ratio(r.LinkP50, r.TCPP50)
+	if *asJSON {
+		check(json.NewEncoder(os.Stdout).Encode(r))
+		return
+	}
+	fmt.Printf("64 B:     link %.2f M msg/s, NATS core %.2f M msg/s (link is %.1f times that), plain TCP %.2f M msg/s\n", r.Link64/1e6, r.NATS64/1e6, r.Ratio64, r.TCP64/1e6)
+	fmt.Printf("1,024 B:  link %.0f MB/s, plain TCP %.0f MB/s (%.0f %%)\n", r.Link1K/1e6, r.TCP1K/1e6, 100*r.Ratio1K)
+	fmt.Printf("one way:  link %.1f us, plain TCP %.1f us (%.2f times that), p50 at 1,000 msg/s\n", r.LinkP50/1e3, r.TCPP50/1e3, r.RatioP50)
+}
+
+func check(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "peers:", err)
+		os.Exit(1)
+	}
+}
+
+// child is a process of a measurement.
+type child struct {
+	cmd *exec.Cmd
+	out *bufio.Reader
+}
+
+func run(name string, args ...string) *child {
+	c := exec.Command(name, args...)
+	if *verbose {
+		c.Stderr = os.Stderr
+	}
+	out, err := c.StdoutPipe()
+	check(err)
+	check(c.Start())
+	return &child{c, bufio.NewReader(out)}
+}
+
+func role(args ...string) *child {
+	self, err := os.Executable()
+	check(err)
+	return run(self, args...)
+}
+
+// line is what the child says next.
+func (c *child) line() string {
+	s, err := c.out.ReadString('\n')
+	check(err)
+	return strings.TrimSpace(s)
+}
+
+func (c *child) number() float64 {
+	v, err := strconv.ParseFloat(c.line(), 64)
+	check(err)
+	return v
+}
+
+func (c *child) stop() {
+	_ = c.cmd.Process.Signal(os.Interrupt)
+	done := time.AfterFunc(5*time.Second, func() { _ = c.cmd.Process.Kill() })
+	defer done.Stop()
+	_ = c.cmd.Wait()
+}
+
+func text(v any) string { return fmt.Sprint(v) }
+
+// pair is two buses with a link.
+type pair struct {
+	dir  string
+	a, b string
+	all  []*child
+}
+
+func newPair() *pair {
+	dir, err := os.MkdirTemp("/dev/shm", "mycelium-peers-")
+	check(err)
+	p := &pair{dir: dir, a: filepath.Join(dir, "a.sock"), b: filepath.Join(dir, "b.sock")}
+	port := freePort()
+	write := func(name, text string, args ...any) string {
+		file := filepath.Join(dir, name)
+		check(os.WriteFile(file, fmt.Appendf(nil, text, args...), 0o600))
+		return file
+	}
+	topics := "[[topic]]\nname = \">\"\nring = \"" + *ring + "\"\npolicy = \"block:60s\"\n"
+	ra := write("ra.toml", "[registry]\nsocket = %q\nshm_dir = %q\n%s", p.a, filepath.Join(dir, "a"), topics)
+	rb := write("rb.toml", "[registry]\nsocket = %q\nshm_dir = %q\n%s", p.b, filepath.Join(dir, "b"), topics)
+	fa := write("fa.toml", "[forward]\nnode = \"a\"\nregistry = %q\nspin = %q\n[[link]]\npeer = \"b\"\naddress = \"127.0.0.1:%d\"\nexport = [\"m.>\"]\n", p.a, *spin, port)
+	fb := write("fb.toml", "[forward]\nnode = \"b\"\nregistry = %q\nlisten = [\"127.0.0.1:%d\"]\n[[link]]\npeer = \"a\"\nimport = [\"m.>\"]\n", p.b, port)
+	p.all = append(p.all, run(*bin, "registry", "serve", "--config", ra), run(*bin, "registry", "serve", "--config", rb))
+	await(p.a)
+	await(p.b)
+	p.all = append(p.all, run(*bin, "forward", "run", "--config", fb), run(*bin, "forward", "run", "--config", fa))
+	time.Sleep(300 * time.Millisecond)
+	return p
+}
+
+func (p *pair) stop() {
+	for _, c := range slices.Backward(p.all) {
+		c.stop()
+	}
+	_ = os.RemoveAll(p.dir)
+}
+
+func await(path string) {
+	for range 5000 {
+		if _, err := os.Stat(path); err == nil {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
+	check(fmt.Errorf("%s did not appear", path))
+}
+
+// link is messages a second from a publisher on one bus to a subscriber on the other.
+func link(size int) float64 {
+	p := newPair()
+	defer p.stop()
+	sub := role("sub", p.b, "m.x", text(*seconds))
+	sub.line()
+	pub := role("pub", p.a, "m.x", text(size), text(*seconds+1.5))
+	v := sub.number()
+	pub.stop()
+	sub.stop()
+	return v
+}
+
+func linkLatency() float64 {
+	p := newPair()
+	defer p.stop()
+	sub := role("sublat", p.b, "m.x", text(*seconds))
+	sub.line()
+	pub := role("publat", p.a, "m.x", text(*seconds+1.5))
+	v := sub.number()
+	pub.stop()
+	sub.stop()
+	return v
+}
+
+func nats(size int) float64 {
+	port := text(freePort())
+	server := role("natsd", port)
+	defer server.stop()
+	server.line()
+	sub := role("natssub", port, text(*seconds))
+	sub.line()
+	pub := role("natspub", port, text(size), text(*seconds+1.5))
+	v := sub.number()
+	pub.stop()
+	sub.stop()
+	return v
+}
+
+func tcp(size int) float64 {
+	recv := role("tcprecv", text(size), text(*seconds))
+	send := role("tcpsend", recv.line(), text(size), text(*seconds+1.5))
+	v := recv.number()
+	send.stop()
+	recv.stop()
+	return v
+}
+
+func tcpLatency() float64 {
+	pong := role("pong")
+	ping := role("ping", pong.line(), text(*seconds))
+	v := ping.number()
+	ping.stop()
+	pong.stop()
+	return v
+}
