@@ -32,7 +32,7 @@ func (o *PublisherOptions) Validate() error {
 		return fmt.Errorf("%w: timestamps %d", ErrInvalid, o.Timestamps)
 	}
 	g := layout.Geometry{Ring: o.RingBytes, MaxMsg: o.MaxMessageBytes}
-	if g != (layout.Geometry{}) {
+	if g != (layout.Geometry{}) && o.mirror == nil { // for a mirror lane the directory finds the ring
 		if err := g.WithDefaults().Check(); err != nil {
 			return fmt.Errorf("%w: %w", ErrInvalid, err)
 		}

@@ -183,7 +183,7 @@ func (l *RelayLane) PendingBytes() uint64 { return l.r.pos - l.r.acks.pos }
 // which nothing was published since the relay came may not have told them yet.
 func (l *RelayLane) Known() bool {
 	r := l.r
-	if !r.fresh {
+	if !r.fresh || r.state == laneEnded {
 		return true
 	}
 	if seq, ok := r.sequenceAt(r.pos); ok {
@@ -211,6 +211,9 @@ type Run struct {
 //	*LaneError     the lane is gone
 func (l *RelayLane) Next(limit int) (run Run, err error) {
 	r, s := l.r, l.relay.s
+	if l.gone == nil && r.state == laneEnded { // a memory fault, which Protect has reported
+		l.gone = &LaneError{Topic: r.topic, Source: r.source, Pos: r.pos, Reason: "the segment was truncated under its reader", Err: ErrFault}
+	}
 	if l.gone != nil {
 		return run, l.gone
 	}
@@ -353,6 +356,9 @@ func (l *RelayLane) end() error {
 // Whole reports whether all of a run is still what its publisher wrote: to be asked
 // after its bytes were read.
 func (l *RelayLane) Whole(run Run) bool {
+	if l.r.mem == nil { // it was given up since, and nobody asks for the run again
+		return true
+	}
 	seqlock.LoadLoad()
 	return !l.r.overrun(run.pos)
 }
@@ -449,6 +455,9 @@ func (l *RelayLane) Lag() (frames, bytes uint64) {
 	r := l.r
 	var tail [layout.TailWords]uint64
 	shielded(r.mem, func() {
+		if r.mem == nil {
+			return
+		}
 		if cell, err := seqlock.NewCell(r.mem[layout.OffTail : layout.OffTail+layout.TailBytes]); err == nil {
 			_ = cell.Load(tail[:]) // zeros, if it was stopped in the middle
 		}

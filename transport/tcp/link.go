@@ -100,15 +100,16 @@ func (l *link) run(ctx context.Context) error {
 	defer stop()
 	for {
 		err := l.protected(len(l.relays), func() error { return l.pump(ctx) })
-		l.endSession(errStopping)
 		var lane *shm.LaneError
+		if ctx.Err() == nil && errors.As(err, &lane) { // everything else goes on
+			l.f.log.Error("lane lost", "link", l.opt.name(), "error", err)
+			continue
+		}
+		l.endSession(errStopping)
 		if ctx.Err() != nil {
 			return nil
 		}
-		if err == nil || !errors.As(err, &lane) {
-			return err
-		}
-		l.f.log.Error("lane lost", "link", l.opt.name(), "error", err)
+		return err
 	}
 }
 
@@ -134,10 +135,7 @@ func (l *link) pump(ctx context.Context) error {
 		}
 		now := clock.Mono()
 		l.out.reset()
-		l.mu.Lock()
-		worked := l.send.step(now, &l.out)
-		due := l.send.due()
-		l.mu.Unlock()
+		worked, due := l.step(now)
 		if s != nil {
 			if s.control(now, &l.out); !l.out.empty() {
 				worked = true
@@ -145,9 +143,7 @@ func (l *link) pump(ctx context.Context) error {
 				err := l.out.write(s.c, writeDeads*l.f.opt.Dead)
 				s.writing.Unlock()
 				if err == nil && len(l.out.runs) > 0 {
-					l.mu.Lock()
-					err = l.out.torn()
-					l.mu.Unlock()
+					err = l.torn()
 				}
 				if err != nil {
 					s.fail(err)
@@ -179,6 +175,20 @@ func (l *link) pump(ctx context.Context) error {
 		idleSince = 0
 	}
 	return nil
+}
+
+// step and torn touch the rings: a memory fault leaves them by way of the lock.
+func (l *link) step(now int64) (worked bool, due int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	worked = l.send.step(now, &l.out)
+	return worked, l.send.due()
+}
+
+func (l *link) torn() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.out.torn()
 }
 
 // writeDeads is how many times the silence that ends a connection a write may take: a
@@ -214,20 +224,7 @@ func (l *link) park(wait time.Duration) {
 // admit takes on the lanes that have appeared.
 func (l *link) admit() error {
 	for i, r := range l.relays {
-		l.mu.Lock()
-		lanes, err := r.Lanes()
-		for _, rl := range lanes {
-			if *rl.Own() != nil {
-				continue
-			}
-			*rl.Own() = l
-			if l.carries(rl.Info(), &l.opt.Exports[i]) {
-				l.send.attach(rl, l.opt.Exports[i].Lossy)
-			} else {
-				rl.Done()
-			}
-		}
-		l.mu.Unlock()
+		err := l.admitLanes(r, &l.opt.Exports[i])
 		var lane *shm.LaneError
 		switch {
 		case err == nil:
@@ -238,6 +235,24 @@ func (l *link) admit() error {
 		}
 	}
 	return nil
+}
+
+func (l *link) admitLanes(r *shm.Relay, e *Export) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	lanes, err := r.Lanes()
+	for _, rl := range lanes {
+		if *rl.Own() != nil {
+			continue
+		}
+		*rl.Own() = l
+		if l.carries(rl.Info(), e) {
+			l.send.attach(rl, e.Lossy)
+		} else {
+			rl.Done()
+		}
+	}
+	return err
 }
 
 // carries reports whether an export is the one that a lane goes by: split horizon, and

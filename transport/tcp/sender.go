@@ -39,11 +39,12 @@ const (
 	streamSending
 	streamEnding
 	streamSkimmed
+	streamEnded // there, too; the next step gives the lane up
 	streamDone
 )
 
 func (s streamState) String() string {
-	return [...]string{"idle", "opening", "sending", "ending", "skimmed", "done"}[s]
+	return [...]string{"idle", "opening", "sending", "ending", "skimmed", "ended", "done"}[s]
 }
 
 // stream is one lane on its way to the peer.
@@ -124,7 +125,7 @@ func (s *sender) disconnected() {
 	clear(s.refs)
 	for _, st := range s.streams {
 		st.opened, st.retryAt, st.tries = false, 0, 0
-		if st.state != streamSkimmed {
+		if st.state != streamSkimmed && st.state != streamEnded {
 			st.state = streamIdle
 		}
 	}
@@ -178,6 +179,9 @@ func (s *sender) advance(now int64, st *stream, out sink) bool {
 			return false
 		}
 		return s.offer(now, st, out)
+	case streamEnded:
+		s.finish(st)
+		return true
 	case streamSending:
 		return s.send(st, out)
 	}
@@ -356,7 +360,7 @@ func (s *sender) take(now int64, f *frame) error {
 			return protocolError("ENDED of stream %d, %v, at %d", f.ref, st.state, f.seq)
 		}
 		st.lane.Ack(f.seq)
-		s.finish(st)
+		st.state = streamEnded
 	}
 	return nil
 }
