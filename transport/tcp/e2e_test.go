@@ -123,6 +123,16 @@ func publishAll(p *shm.Publisher, from, to uint64, size int) error {
 	})
 }
 
+// aside runs f on a goroutine of its own; wait fails the test with its error.
+func aside(t testing.TB, f func() error) (wait func()) {
+	done := make(chan error, 1)
+	go func() { done <- f() }()
+	return func() {
+		t.Helper()
+		must(t, <-done)
+	}
+}
+
 // readAll reads numbered messages of one source up to before to.
 func readAll(t testing.TB, s *shm.Subscriber, from, to uint64) {
 	t.Helper()
@@ -149,14 +159,11 @@ func TestTopicAppearsOnTheOtherHost(t *testing.T) {
 	_, stop := start(t, a, Options{Node: "a", Links: []LinkOptions{{Peer: "b", Address: address(fb), Exports: []Export{{Pattern: "m.>"}}}}})
 	s := subscriber(t, b.Client, "m.x")
 	p := publisher(t, a.Client, "m.x", "feed")
-	const n = 3_000_000
+	const n = 500_000
 	begin := time.Now()
-	go func() {
-		if err := publishAll(p, 0, n, 64); err != nil {
-			t.Error(err)
-		}
-	}()
+	wait := aside(t, func() error { return publishAll(p, 0, n, 64) })
 	readAll(t, s, 0, n)
+	wait()
 	t.Logf("%.2f M msg/s", n/time.Since(begin).Seconds()/1e6)
 	// Order per source over a restart of the publisher, and the end of its lane.
 	must(t, p.Close())

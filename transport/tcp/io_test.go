@@ -293,12 +293,9 @@ func TestSlowTopicDoesNotBlockTheOthers(t *testing.T) {
 		}
 		return false
 	})
-	go func() {
-		if err := publishAll(pf, 100, 20_000, 100); err != nil {
-			t.Error(err)
-		}
-	}()
+	wait := aside(t, func() error { return publishAll(pf, 100, 20_000, 100) })
 	readAll(t, fast, 100, 20_000)
+	wait()
 	readAll(t, slow, 0, 3000) // and it was only held
 	must(t, <-done)
 	must(t, ps.Close())

@@ -32,7 +32,7 @@ type link struct {
 	parker *shm.RelayParker
 	out    outbox
 
-	mu   sync.Mutex // guards send, and with it the relays' lanes
+	mu   sync.Mutex // guards send; the pump alone changes lanes, and others look at them
 	send *sender
 
 	kicked atomic.Bool
@@ -135,6 +135,9 @@ func (l *link) pump(ctx context.Context) error {
 		}
 		now := clock.Mono()
 		l.out.reset()
+		if s != nil {
+			l.hear(s, now)
+		}
 		worked, due := l.step(now)
 		if s != nil {
 			if s.control(now, &l.out); !l.out.empty() {
@@ -183,6 +186,26 @@ func (l *link) step(now int64) (worked bool, due int64) {
 	defer l.mu.Unlock()
 	worked = l.send.step(now, &l.out)
 	return worked, l.send.due()
+}
+
+// hear has the sender act on what its receiver has said.
+func (l *link) hear(s *session, now int64) {
+	s.mu.Lock()
+	said := s.said
+	s.said, s.spare = s.spare[:0], said
+	s.mu.Unlock()
+	if len(said) == 0 {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i := range said {
+		if err := l.send.take(now, &said[i]); err != nil {
+			s.fail(err)
+			break
+		}
+	}
+	clear(said)
 }
 
 func (l *link) torn() error {
@@ -413,6 +436,8 @@ type session struct {
 	direct  outbox     // of writeControl
 
 	mu    sync.Mutex // guards what follows
+	said  []frame    // for the sender: only the pump touches lanes
+	spare []frame
 	pulse pulse
 	ctl   [][]byte
 	timer *time.Timer // of ACKs that can wait
@@ -459,7 +484,7 @@ func (s *session) control(now int64, out *outbox) {
 func (s *session) due() int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.ctl) > 0 {
+	if len(s.ctl)+len(s.said) > 0 {
 		return 1
 	}
 	return s.pulse.nextBeat
@@ -593,6 +618,27 @@ func (s *session) acknowledge() {
 	}
 }
 
+// maxSaid bounds what waits for the pump, which may be held up by a write.
+const maxSaid = 4 * maxRefs
+
+// put keeps a receiver's frame for the pump.
+func (s *session) put(f *frame) error {
+	if len(f.body) > earlyBody {
+		return protocolError("%v of %d bytes", f.kind, len(f.body))
+	}
+	c := *f
+	c.body = append([]byte(nil), f.body...)
+	s.mu.Lock()
+	n := len(s.said)
+	s.said = append(s.said, c)
+	s.mu.Unlock()
+	if n >= maxSaid {
+		return protocolError("%d answers in a row", n)
+	}
+	s.l.kick()
+	return nil
+}
+
 // writeControl sends what was pushed, from the reader goroutine, without waking the pump.
 // Only a link that exports nothing does: its writes are small and far between, and wait
 // for nobody who waits for us.
@@ -637,11 +683,7 @@ func (s *session) take(f *frame) error {
 		defer s.in.mu.Unlock()
 		return s.in.receiver.take(f)
 	case kindResume, kindRefuse, kindAck, kindEnded:
-		s.l.mu.Lock()
-		err := s.l.send.take(clock.Mono(), f)
-		s.l.mu.Unlock()
-		s.l.kick()
-		return err
+		return s.put(f)
 	case kindBeat:
 		s.mu.Lock()
 		defer s.mu.Unlock()

@@ -175,8 +175,9 @@ func TestTruncatedLanesEndAlone(t *testing.T) {
 			must(t, os.Truncate(f, layout.LaneHeaderBytes))
 		}
 	}
-	go func() { _ = publishAll(good, 10, 50_000, 64) }()
+	wait := aside(t, func() error { return publishAll(good, 10, 50_000, 64) })
 	readAll(t, s, 10, 50_000)
+	wait()
 	until(t, "the broken lane to be given up", func() bool { return len(linkOf(fa).Exports) == 1 })
 	_ = bad.Close()
 	must(t, good.Close())
