@@ -2,7 +2,7 @@
 // without locks, within a process or between processes: the release store, the
 // fences, wrap-safe sequence arithmetic, the sequence word ([Word]) and a value
 // of several words that is always read whole ([Cell]). It is the only package
-// with fences or assembly stores; the others name what they need.
+// with fences and release stores; the others name what they need.
 //
 // # Concepts
 //
@@ -73,7 +73,8 @@
 // race can do as long as no word holds a pointer: a read of one machine word gives
 // some value that was stored there, and the program goes on. The compiler keeps
 // memory accesses on their side of every function here, because their bodies are
-// assembly or atomics. In a build with the race detector the stores of this package
-// are atomics, so Word and Cell over heap memory are checked there like any other
-// code; over a mapped file the detector sees nothing at all.
+// assembly or atomics, or hold an atomic for that purpose alone. In a build with the
+// race detector the stores of this package are atomics, so Word and Cell over heap
+// memory are checked there like any other code; over a mapped file the detector sees
+// nothing at all.
 package seqlock

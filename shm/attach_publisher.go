@@ -391,12 +391,10 @@ func (p *Publisher) end() {
 	}()
 	p.endClaim()
 	if p.makeRoom(0, false) == nil {
-		pos := p.pos
-		*p.ring.word(pos + layout.OffLen) = 0
-		*p.ring.word(pos + layout.OffSeq) = p.seq
-		*p.ring.word(pos + layout.OffTime) = 0
-		storeRelaxed(p.ring.word(pos+layout.FrameHeaderBytes), 0)                  // I4
-		seqlock.StoreRelease(p.ring.word(pos), layout.Commit(pos, layout.KindEnd)) // SYNC commit/poll
+		p.clearNext(p.pos + layout.FrameHeaderBytes)
+		f := p.ring.header(p.pos)
+		f.meta, f.seq, f.time = 0, p.seq, 0
+		seqlock.StoreRelease(&f.commit, layout.Commit(p.pos, layout.KindEnd)) // SYNC commit/poll
 	}
 	p.storeTail() // not past END: a late joiner starts before it
 	if set := p.set.Load(); len(set.sleepers) != 0 {

@@ -314,12 +314,16 @@ func (s *Subscriber) close(ctx context.Context) error {
 
 // closeWith detaches, and then tells the directory by m.
 func (s *Subscriber) closeWith(ctx context.Context, m *control.Message) error {
-	if s.closed.Swap(true) {
+	s.control.Lock()
+	again := s.closed.Swap(true)
+	s.inbox.Store(true) // for good: admit answers from now on
+	s.control.Unlock()
+	if again {
 		return nil
 	}
 	s.park.kick()
 	// The polling goroutine raises busy with a plain store and then looks at
-	// closed; the barrier makes one of the two see the other.
+	// inbox; the barrier makes one of the two see the other.
 	membarrier()
 	for atomic.LoadUint32(&s.busy) != 0 { // SYNC busy/close
 		runtime.Gosched()

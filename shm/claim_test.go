@@ -2,6 +2,7 @@ package shm
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"testing"
 	"time"
@@ -311,6 +312,59 @@ func TestTimestampsNeverGoBack(t *testing.T) {
 				t.Fatalf("%v: %d after %d", stamps, f.Time, last)
 			}
 			last = f.Time
+		})
+	}
+}
+
+// Old payload that passes for the next lap's commits, of every kind: whichever way a
+// frame is published, no reader may take what lies behind it for the next one.
+func TestOldPayloadIsNeverTheNextFrame(t *testing.T) {
+	watch(t, time.Minute)
+	payload := make([]byte, 64)
+	publish := func(p *Publisher) error { _, err := p.Publish(1, payload); return err }
+	for name, way := range map[string]func(*Publisher) error{
+		"publish":   publish,
+		"protected": func(p *Publisher) error { return p.Protect(func() error { return publish(p) }) },
+		"claim": func(p *Publisher) error {
+			c, err := p.Claim(1, len(payload))
+			c.Commit()
+			return err
+		},
+		"protected claim": func(p *Publisher) error {
+			return p.Protect(func() error {
+				c, err := p.Claim(1, len(payload))
+				c.Commit()
+				return err
+			})
+		},
+		"batch": func(p *Publisher) error {
+			_, err := p.PublishBatch([]Message{{1, payload}, {1, payload[:40]}})
+			return err
+		},
+		"end": func(p *Publisher) error { p.end(); return nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			for kind := layout.KindData; kind <= layout.KindEnd; kind++ {
+				p, _, _ := heapPair(t, layout.Geometry{Ring: small}, Lossy, Policy{})
+				trap := make([]byte, 4096-layout.FrameHeaderBytes)
+				for p.pos < 2*small { // the first lap
+					for i := 0; i < len(trap); i += 8 {
+						binary.LittleEndian.PutUint64(trap[i:], layout.Commit(p.pos+layout.OffPayload+uint64(i)+small, kind))
+					}
+					_, err := p.Publish(1, trap)
+					must(t, err)
+				}
+				for range 40 {
+					must(t, way(p))
+					behind := p.pos
+					if name == "end" {
+						behind += layout.FrameHeaderBytes
+					}
+					if layout.Committed(*p.ring.word(behind), behind) {
+						t.Fatalf("what lies behind a frame, at %d, passes for a frame of kind %d", behind, kind)
+					}
+				}
+			}
 		})
 	}
 }

@@ -80,11 +80,12 @@ func CountFrames(b []byte, first uint64, maxMsg uint32) (count int, err error) {
 		if end-at < layout.FrameHeaderBytes {
 			return 0, fmt.Errorf("%w: %d bytes behind the last of %d", ErrFrames, end-at, count)
 		}
-		n := uint64(uint32(load64(b, at+layout.OffLen)))
+		f := headerIn(b, at)
+		n := uint64(uint32(f.meta))
 		if n > uint64(maxMsg) || layout.FrameBytes(n) > end-at {
 			return 0, fmt.Errorf("%w: a payload of %d bytes, with %d left and %d allowed", ErrFrames, n, end-at, maxMsg)
 		}
-		if seq := load64(b, at+layout.OffSeq); seq != first+uint64(count) {
+		if seq := f.seq; seq != first+uint64(count) {
 			return 0, fmt.Errorf("%w: sequence %d where %d is due", ErrFrames, seq, first+uint64(count))
 		}
 		at += layout.FrameBytes(n)
@@ -117,7 +118,7 @@ func (m *Mirror) Append(b []byte) (err error) {
 
 // appendPart writes the longest head of b that needs no padding and fits one batch.
 func (p *Publisher) appendPart(b []byte) (n uint64, err error) {
-	first := uint64(uint32(load64(b, layout.OffLen)))
+	first := uint64(uint32(headerIn(b, 0).meta))
 	if err := p.makeRoom(first, false); err != nil {
 		return 0, err
 	}
@@ -126,7 +127,7 @@ func (p *Publisher) appendPart(b []byte) (n uint64, err error) {
 	n = layout.FrameBytes(first) // may be more than a batch
 	count := uint64(1)
 	for n < most {
-		next := n + layout.FrameBytes(uint64(uint32(load64(b, n+layout.OffLen))))
+		next := n + layout.FrameBytes(uint64(uint32(headerIn(b, n).meta)))
 		if next > most {
 			break
 		}
@@ -139,11 +140,11 @@ func (p *Publisher) appendPart(b []byte) (n uint64, err error) {
 		}
 	}
 	hops := uint64(p.hdr.Hops) << 56
-	storeRelaxed(p.ring.word(pos+n), 0) // I4
+	p.clearNext(pos + n)
 	// The first commit word stays out of it: the origin's could be a true one here.
 	copy(p.ring.bytes(pos+8, n-8), b[8:n])
 	for at := uint64(0); at < n; {
-		meta := load64(b, at+layout.OffLen)
+		meta := headerIn(b, at).meta
 		size := uint64(uint32(meta))
 		*p.ring.word(pos + at + layout.OffLen) = meta&^(0xff<<56) | hops
 		if at > 0 {
@@ -161,10 +162,10 @@ func (p *Publisher) appendPart(b []byte) (n uint64, err error) {
 	}
 	seq := p.seq
 	for at := uint64(0); at < n; seq++ {
-		if block := (pos + at) >> p.shift; block != p.lastBlock {
-			p.indexFrame(block, pos+at, seq)
+		if pos+at >= p.nextBlock {
+			p.indexFrame(pos+at, seq)
 		}
-		at += layout.FrameBytes(uint64(uint32(load64(b, at+layout.OffLen))))
+		at += layout.FrameBytes(uint64(uint32(headerIn(b, at).meta)))
 	}
 	p.pos += n
 	p.seq += count
@@ -194,7 +195,7 @@ func (m *Mirror) Gap(next uint64) (err error) {
 	if err == nil {
 		pos := p.pos
 		end := pos + layout.FrameBytes(8)
-		storeRelaxed(p.ring.word(end), 0) // I4
+		p.clearNext(end)
 		*p.ring.word(pos + layout.OffLen) = layout.Meta(8, 0, 0, p.hdr.Hops)
 		*p.ring.word(pos + layout.OffSeq) = p.seq
 		*p.ring.word(pos + layout.OffTime) = 0

@@ -63,9 +63,41 @@ func BenchmarkOneToOne(b *testing.B) {
 	}
 }
 
-var (
-	geo layout.Geometry
-)
+var geo layout.Geometry
+
+// alone runs f with both ends of one lane on one goroutine: what the instructions of
+// a path cost, without a line that travels.
+func alone(b *testing.B, mode Mode, f func(p *Publisher, s *Subscriber) error) {
+	p, s, _ := heapPair(b, geo, mode, Policy{Timeout: -1})
+	b.ReportAllocs()
+	if err := s.Protect(func() error { return p.Protect(func() error { return f(p, s) }) }); err != nil {
+		b.Fatal(err)
+	}
+}
+
+func BenchmarkPublishAlone(b *testing.B) {
+	payload := make([]byte, 64)
+	alone(b, Lossy, func(p *Publisher, _ *Subscriber) error {
+		for b.Loop() {
+			if _, err := p.Publish(1, payload); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func BenchmarkEmptyPoll(b *testing.B) {
+	h := func(Frame) {}
+	alone(b, Lossless, func(_ *Publisher, s *Subscriber) error {
+		for b.Loop() {
+			if _, err := s.Poll(h, 0); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
 
 // BenchmarkPingPong bounces 64 bytes over two lanes; BenchmarkFloor two bare
 // cache lines. Run both in one go and compare: their ratio means something, the

@@ -2,7 +2,6 @@ package shm
 
 import (
 	"fmt"
-	"math"
 	"runtime"
 	"runtime/debug"
 	"sync"
@@ -21,15 +20,16 @@ type Publisher struct {
 	// The publishing goroutine's own state. A frame fits without more ado if it
 	// ends at or before limit: the end of the lap, the intent. room is the same
 	// for the unguarded fast path, 0 where that is closed: outside Protect, while
-	// a claim is open, after the end.
+	// a claim is open, where frames are stamped, after the end.
 	ring      ring
 	pos       uint64 // where the next frame starts
 	seq       uint64 // its sequence
 	room      uint64
 	limit     uint64
+	small     uint64 // the largest payload that it takes
 	protected bool
 	maxMsg    uint64
-	lastBlock uint64
+	nextBlock uint64 // the index wants the first frame that starts at or after it
 	set       atomic.Pointer[memberSet]
 	stamp     Timestamps
 	shift     uint8
@@ -85,6 +85,7 @@ func newPublisher(mem []byte, h layout.LaneHeader, o PublisherOptions, policy Po
 		pos:     h.FirstPos,
 		seq:     h.FirstSeq,
 		maxMsg:  uint64(h.MaxMsg),
+		small:   min(uint64(h.MaxMsg), putMax),
 		stamp:   o.Timestamps,
 		shift:   uint8(h.BlockShift()),
 		intentL: h.FirstPos,
@@ -94,7 +95,6 @@ func newPublisher(mem []byte, h layout.LaneHeader, o PublisherOptions, policy Po
 		hdr:     h,
 		policy:  policy,
 	}
-	p.lastBlock = math.MaxUint64
 	p.set.Store(&memberSet{})
 	var err error
 	if p.tail, err = seqlock.NewCell(mem[layout.OffTail : layout.OffTail+layout.TailBytes]); err != nil {
@@ -125,17 +125,25 @@ func newPublisher(mem []byte, h layout.LaneHeader, o PublisherOptions, policy Po
 func (p *Publisher) Publish(typ uint16, payload []byte) (seq uint64, err error) {
 	n := uint64(len(payload))
 	next := p.pos + layout.FrameBytes(n)
-	if next > p.room || n > p.maxMsg {
+	if next > p.room || n > p.small {
 		return p.publishGuarded(typ, payload)
 	}
-	p.zeroNext(next)
-	copy(p.ring.bytes(p.pos+layout.OffPayload, n), payload)
-	return p.commit(next, layout.Meta(uint32(n), typ, 0, p.hdr.Hops)), nil
+	p.clearNext(next)
+	p.ring.putWords(p.pos+layout.OffPayload, payload)
+	pos := p.pos
+	p.seal(layout.Meta(uint32(n), typ, 0, p.hdr.Hops), 0)
+	if p.advance(next, n) {
+		return p.attend(pos)
+	}
+	return p.seq - 1, nil
 }
 
-// publishGuarded is Publish with a slow path, and with the recovery from a
-// memory fault that the fast path leaves to Protect.
+// publishGuarded is Publish of whatever its fast path does not take, with the
+// recovery from a memory fault where Protect has not set that up.
 func (p *Publisher) publishGuarded(typ uint16, payload []byte) (seq uint64, err error) {
+	if p.protected {
+		return p.publish(typ, payload)
+	}
 	done, old := false, debug.SetPanicOnFault(true)
 	defer func() {
 		debug.SetPanicOnFault(old)
@@ -143,6 +151,12 @@ func (p *Publisher) publishGuarded(typ uint16, payload []byte) (seq uint64, err 
 			p.caught(recover(), &err)
 		}
 	}()
+	seq, err = p.publish(typ, payload)
+	done = true
+	return seq, err
+}
+
+func (p *Publisher) publish(typ uint16, payload []byte) (seq uint64, err error) {
 	n := uint64(len(payload))
 	if p.pos+layout.FrameBytes(n) > p.limit || n > p.maxMsg || p.claimed {
 		if err := p.makeRoom(n, true); err != nil {
@@ -150,11 +164,14 @@ func (p *Publisher) publishGuarded(typ uint16, payload []byte) (seq uint64, err 
 		}
 	}
 	next := p.pos + layout.FrameBytes(n)
-	p.zeroNext(next)
+	p.clearNext(next)
 	copy(p.ring.bytes(p.pos+layout.OffPayload, n), payload)
-	seq = p.commit(next, layout.Meta(uint32(n), typ, 0, p.hdr.Hops))
-	done = true
-	return seq, nil
+	pos := p.pos
+	p.seal(layout.Meta(uint32(n), typ, 0, p.hdr.Hops), p.now())
+	if p.advance(next, n) {
+		return p.attend(pos)
+	}
+	return p.seq - 1, nil
 }
 
 // markFault tells who looks at the header, if that is still there.
@@ -188,7 +205,7 @@ func (p *Publisher) Protect(f func() error) (err error) {
 // openFastPath lets Publish take its fast path where that is allowed.
 func (p *Publisher) openFastPath() {
 	p.room = 0
-	if p.protected && !p.claimed && p.dead == nil {
+	if p.protected && !p.claimed && p.dead == nil && p.stamp == TimestampsOff {
 		p.room = p.limit
 	}
 }
@@ -210,43 +227,62 @@ func (p *Publisher) caught(v any, err *error) {
 	*err = p.dead
 }
 
-// zeroNext clears the header behind the frame that is about to be written. I4:
-// whatever an old payload left there must not look like a commit by the time this
-// frame is visible. A reader polls that word with an atomic load.
+// clearNext sees to it that the word behind the frame that is about to be written
+// is no commit for its place. I4: an old payload may have left one there, by
+// accident or malice, and readers look at that word as soon as this frame is
+// visible.
 //
-// It comes before the payload because stores become visible in order: the lines
-// behind the header are then this core's own when the header's line, which readers
-// look at, is taken, and that line is written and committed in one go.
-func (p *Publisher) zeroNext(next uint64) { storeRelaxed(p.ring.word(next), 0) }
+// Where the word lies on a line that the frame writes to, clearing it costs nothing.
+// Where it begins a line of its own, a store would fetch that line from the readers
+// and every later store of the frame would wait for it: nobody else writes there,
+// so a look tells whether there is anything to clear, which there hardly ever is
+// (ADR 0016).
+func (p *Publisher) clearNext(next uint64) {
+	if w := p.ring.word(next); next%lineBytes != 0 || layout.Committed(*w, next) {
+		storeRelaxed(w, 0)
+	}
+}
 
-// commit writes the header of the frame at pos, whose payload is in place and
-// whose successor is cleared, and makes it visible.
-func (p *Publisher) commit(next, meta uint64) (seq uint64) {
-	pos := p.pos
-	seq = p.seq
+const lineBytes = 64 // of a cache line, where it matters for speed only
+
+// seal writes the header of the frame at pos, whose payload is in place and whose
+// successor is clear, and makes it visible.
+func (p *Publisher) seal(meta, time uint64) {
 	if failpoint.Enabled {
 		failpoint.Here("pub.after_copy")
 	}
-	*p.ring.word(pos + layout.OffLen) = meta
-	*p.ring.word(pos + layout.OffSeq) = seq
-	*p.ring.word(pos + layout.OffTime) = p.now()
+	f := p.ring.header(p.pos)
+	f.meta, f.seq, f.time = meta, p.seq, time
 	if failpoint.Enabled {
 		failpoint.Here("pub.before_commit")
 	}
-	seqlock.StoreRelease(p.ring.word(pos), layout.Commit(pos, layout.KindData)) // SYNC commit/poll
+	seqlock.StoreRelease(&f.commit, layout.Commit(p.pos, layout.KindData)) // SYNC commit/poll
 	if failpoint.Enabled {
 		failpoint.Here("pub.after_commit")
 	}
-	if block := pos >> p.shift; block != p.lastBlock {
-		p.indexFrame(block, pos, seq)
-	}
+}
+
+// advance moves on from a sealed frame of n bytes to next, and reports whether
+// something that is not due after every frame is due now.
+func (p *Publisher) advance(next, n uint64) (due bool) {
+	due = p.pos >= p.nextBlock || len(p.set.Load().sleepers) != 0
 	p.pos = next
-	p.seq = seq + 1
-	p.bytes += uint64(uint32(meta))
+	p.seq++
+	p.bytes += n
+	return due
+}
+
+// attend does what advance found due after the last frame, the one at pos, and
+// returns that frame's sequence.
+func (p *Publisher) attend(pos uint64) (seq uint64, err error) {
+	seq = p.seq - 1
+	if pos >= p.nextBlock {
+		p.indexFrame(pos, seq)
+	}
 	if set := p.set.Load(); len(set.sleepers) != 0 {
 		p.wake(set)
 	}
-	return seq
+	return seq, nil
 }
 
 // now is the time stamp of the next frame, never before the one before it.
@@ -269,8 +305,9 @@ func (p *Publisher) stampNow() uint64 {
 }
 
 // indexFrame notes the first frame that starts in a block.
-func (p *Publisher) indexFrame(block, pos, seq uint64) {
-	p.lastBlock = block
+func (p *Publisher) indexFrame(pos, seq uint64) {
+	block := pos >> p.shift
+	p.nextBlock = (block + 1) << p.shift
 	e := layout.OffIndex + block%layout.IndexEntries*layout.IndexEntryBytes
 	storeRelaxed(word64(p.mem, e+8), seq)
 	seqlock.StoreRelease(word64(p.mem, e), pos) // SYNC index/seek
@@ -330,11 +367,10 @@ func (c *Claim) Commit() (seq uint64) {
 	}
 	p := c.p
 	c.p = nil
-	next, meta := p.pos+layout.FrameBytes(uint64(c.n)), layout.Meta(c.n, c.typ, 0, p.hdr.Hops)
 	if p.protected {
-		seq = p.commit(next, meta)
+		seq = p.commit(c)
 	} else {
-		seq = p.commitGuarded(next, meta)
+		seq = p.commitGuarded(c)
 	}
 	p.endClaim()
 	return seq
@@ -342,7 +378,7 @@ func (c *Claim) Commit() (seq uint64) {
 
 // commitGuarded is commit outside Protect: after a memory fault nothing was
 // published, and the publisher's next call tells.
-func (p *Publisher) commitGuarded(next, meta uint64) (seq uint64) {
+func (p *Publisher) commitGuarded(c *Claim) (seq uint64) {
 	done, old := false, debug.SetPanicOnFault(true)
 	defer func() {
 		debug.SetPanicOnFault(old)
@@ -351,9 +387,22 @@ func (p *Publisher) commitGuarded(next, meta uint64) (seq uint64) {
 			p.caught(recover(), &err)
 		}
 	}()
-	seq = p.commit(next, meta)
+	seq = p.commit(c)
 	done = true
 	return seq
+}
+
+// commit seals the frame of an open claim.
+func (p *Publisher) commit(c *Claim) (seq uint64) {
+	n := uint64(c.n)
+	next := p.pos + layout.FrameBytes(n)
+	p.clearNext(next)
+	pos := p.pos
+	p.seal(layout.Meta(c.n, c.typ, 0, p.hdr.Hops), p.now())
+	if p.advance(next, n) {
+		_, _ = p.attend(pos)
+	}
+	return p.seq - 1
 }
 
 // Abort gives the room back. After Commit it does nothing, so it may be deferred.
@@ -447,7 +496,7 @@ func (p *Publisher) publishPart(msgs []Message) (n int, err error) {
 		p.bytes += uint64(len(m.Payload))
 		pos += size
 	}
-	storeRelaxed(p.ring.word(pos), 0) // I4
+	p.clearNext(pos)
 	if failpoint.Enabled {
 		failpoint.Here("pub.batch_before_commit")
 	}
@@ -456,8 +505,8 @@ func (p *Publisher) publishPart(msgs []Message) (n int, err error) {
 	for i := range msgs[:n] {
 		size := layout.FrameBytes(uint64(len(msgs[i].Payload)))
 		pos += p.padBefore(pos, size)
-		if block := pos >> p.shift; block != p.lastBlock {
-			p.indexFrame(block, pos, p.seq+uint64(i))
+		if pos >= p.nextBlock {
+			p.indexFrame(pos, p.seq+uint64(i))
 		}
 		pos += size
 	}
@@ -526,7 +575,7 @@ func (p *Publisher) makeRoom(n uint64, wait bool) (err error) {
 		q := p.pos + pad
 		*p.ring.word(p.pos + layout.OffLen) = layout.Meta(uint32(pad-layout.FrameHeaderBytes), 0, 0, 0)
 		*p.ring.word(p.pos + layout.OffSeq) = p.seq
-		storeRelaxed(p.ring.word(q), 0)                                                // I4
+		p.clearNext(q)
 		seqlock.StoreRelease(p.ring.word(p.pos), layout.Commit(p.pos, layout.KindPad)) // SYNC commit/poll
 		if failpoint.Enabled {
 			failpoint.Here("pub.after_pad")

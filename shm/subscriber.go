@@ -34,7 +34,7 @@ type Subscriber struct {
 	buf       []byte
 	mem       []byte // the cursor file
 	idles     uint32
-	inbox     atomic.Bool // something waits in inboxed
+	inbox     atomic.Bool // something waits in inboxed, or closed; set and cleared under control
 	counts    [layout.SubMetricWords]uint64
 	stats     seqlock.Cell
 	closed    atomic.Bool
@@ -121,36 +121,11 @@ func newSubscriber(mem []byte, h layout.CursorHeader, o SubscriberOptions) (*Sub
 // The position moves after h returns: a frame whose handler panicked is
 // delivered again.
 func (s *Subscriber) Poll(h func(Frame), limit int) (n int, err error) {
-	if s.protected {
-		return s.poll(h, limit)
+	if !s.protected {
+		return s.pollGuarded(h, limit)
 	}
-	defer s.guard(debug.SetPanicOnFault(true), &err)
-	s.enter()
-	return s.poll(h, limit)
-}
-
-// Protect runs f, a polling loop, and makes each Poll and View in it cheaper:
-// the recovery from a memory fault in a lane is set up once around f rather than
-// once a poll. Such a fault ends f and is returned as a *LaneError; that lane is
-// detached and f may be run again. f's own error is returned otherwise. Polling
-// goroutine only. Close waits until f has returned, which a Poll in it brings
-// about with ErrClosed.
-func (s *Subscriber) Protect(f func() error) (err error) {
-	if s.protected {
-		return f()
-	}
-	defer s.guard(debug.SetPanicOnFault(true), &err)
-	s.enter()
-	s.protected = true
-	return f()
-}
-
-func (s *Subscriber) poll(h func(Frame), limit int) (n int, err error) {
 	if limit <= 0 {
 		limit = defaultMax
-	}
-	if s.closed.Load() {
-		return 0, ErrClosed
 	}
 	if s.inbox.Load() {
 		if err := s.admit(); err != nil {
@@ -172,6 +147,31 @@ func (s *Subscriber) poll(h func(Frame), limit int) (n int, err error) {
 		s.stats.Store(s.counts[:])
 	}
 	return n, err
+}
+
+// pollGuarded is Poll with the recovery from a memory fault that Protect sets up
+// for many.
+func (s *Subscriber) pollGuarded(h func(Frame), limit int) (n int, err error) {
+	defer s.guard(debug.SetPanicOnFault(true), &err)
+	s.enter()
+	s.protected = true // guard takes it back
+	return s.Poll(h, limit)
+}
+
+// Protect runs f, a polling loop, and makes each Poll and View in it cheaper:
+// the recovery from a memory fault in a lane is set up once around f rather than
+// once a poll. Such a fault ends f and is returned as a *LaneError; that lane is
+// detached and f may be run again. f's own error is returned otherwise. Polling
+// goroutine only. Close waits until f has returned, which a Poll in it brings
+// about with ErrClosed.
+func (s *Subscriber) Protect(f func() error) (err error) {
+	if s.protected {
+		return f()
+	}
+	defer s.guard(debug.SetPanicOnFault(true), &err)
+	s.enter()
+	s.protected = true
+	return f()
 }
 
 // pollAll sweeps over the lanes, beginning where the last sweep was cut short.
@@ -256,16 +256,71 @@ func (s *Subscriber) truncated() error {
 
 // pollLane delivers at most limit frames of one lane.
 func (s *Subscriber) pollLane(r *reader, h func(Frame), limit int) (n int, err error) {
+	if r.state != laneReading {
+		return 0, nil
+	}
 	// Cursors follow at the next poll, when what was delivered has been dealt
 	// with and nobody waits for an answer to it.
-	if r.pos != r.published && r.state == laneReading && r.publish() {
+	if r.pos != r.published && r.publish() {
 		return 0, s.evicted(r)
 	}
-	if r.idle != 0 {
-		// After a wait the first frame goes out alone: a look for a second would
-		// hold up the first, on a line that the publisher is writing.
-		limit = 1
+	if r.idle == 0 || r.fresh || r.loose != 0 {
+		return s.pollRuns(r, h, limit)
 	}
+	// After a wait the first frame goes out alone: a look for a second would
+	// hold up the first, on a line that the publisher is writing. What is not
+	// simply there, or not simply missing, is left to pollRuns.
+	pos := r.pos
+	f := r.ring.header(pos)
+	word := atomic.LoadUint64(&f.commit) // SYNC commit/poll
+	if word != layout.Commit(pos, layout.KindData) {
+		if layout.Committed(word, pos) || r.ended || r.overrun(pos) {
+			return s.pollRuns(r, h, 1)
+		}
+		return 0, s.waits(r)
+	}
+	meta, seq, time := f.meta, f.seq, f.time
+	size := uint64(uint32(meta))
+	next := pos + layout.FrameBytes(size)
+	if size > r.maxMsg || next > pos|r.ring.mask+1 || seq != r.want {
+		return s.pollRuns(r, h, 1)
+	}
+	payload := s.buf[:size:size]
+	copy(payload, r.ring.bytes(pos+layout.OffPayload, size))
+	seqlock.LoadLoad()
+	if r.overrun(pos) {
+		return 0, s.unusual(r, lappedRaw)
+	}
+	h(Frame{
+		Topic:   r.topic,
+		Source:  r.source,
+		Seq:     seq,
+		Time:    int64(time),
+		Type:    uint16(meta >> 32),
+		Flags:   uint8(meta >> 48),
+		Payload: payload,
+	})
+	r.pos, r.want, r.idle = next, seq+1, 0
+	s.counts[layout.SubFrames]++
+	s.counts[layout.SubBytes] += size
+	return 1, nil
+}
+
+// waits notes that a lane has nothing yet, and looks whether its publisher still
+// waits for this reader.
+func (s *Subscriber) waits(r *reader) error {
+	if r.idle < coldAfter {
+		r.idle++
+	}
+	if r.held && atomic.LoadUint64(r.notice) == r.ticket { // SYNC notice/evicted
+		return s.evicted(r)
+	}
+	return nil
+}
+
+// pollRuns delivers at most limit frames of one lane, as many at a time as lie
+// together.
+func (s *Subscriber) pollRuns(r *reader, h func(Frame), limit int) (n int, err error) {
 	for looks := 0; n < limit; {
 		if r.state != laneReading {
 			return n, nil
@@ -275,13 +330,10 @@ func (s *Subscriber) pollLane(r *reader, h func(Frame), limit int) (n int, err e
 			if v != nothing {
 				return n, s.unusual(r, v)
 			}
-			if n == 0 && r.idle < coldAfter {
-				r.idle++
+			if n > 0 {
+				return n, nil // the next poll has time to look further
 			}
-			if r.held && atomic.LoadUint64(r.notice) == r.ticket { // SYNC notice/evicted
-				return n, s.evicted(r)
-			}
-			return n, nil
+			return 0, s.waits(r)
 		}
 		if bytes == 0 {
 			// Padding, or a header that changed between two looks. An honest
@@ -311,52 +363,62 @@ func (s *Subscriber) pollLane(r *reader, h func(Frame), limit int) (n int, err e
 	return n, nil
 }
 
-// deliver hands the frames of a validated copy to h, at most limit.
+// deliver hands the frames of a validated copy to h, at most limit. A call of h
+// costs the loop every register, so what changes lives where it must be stored
+// anyway: the reader's own pos and want.
 func (s *Subscriber) deliver(r *reader, b []byte, h func(Frame), limit int) (n int, err error) {
-	odd := r.fresh || r.loose != 0 // the first frame needs a closer look
-	pos, want := r.pos, r.want
-	for uint64(len(b)) >= layout.FrameHeaderBytes && n < limit {
-		meta := load64(b, layout.OffLen)
-		seq := load64(b, layout.OffSeq)
+	start, end := r.pos, r.pos+uint64(len(b))
+	if r.fresh || r.loose != 0 { // the first frame needs a closer look
+		if f := headerIn(b, 0); f.commit == layout.Commit(start, layout.KindData) {
+			if err := s.resume(r, f.seq); err != nil {
+				return 0, err
+			}
+		}
+	}
+	first := r.want
+	last := first + uint64(limit)
+	for r.want != last {
+		pos := r.pos
+		if pos+layout.FrameHeaderBytes > end {
+			break
+		}
+		f := headerIn(b, pos-start)
+		meta, seq := f.meta, f.seq
 		size := uint64(uint32(meta))
 		total := layout.FrameBytes(size)
-		if load64(b, layout.OffCommit) != layout.Commit(pos, layout.KindData) || size > r.maxMsg || total > uint64(len(b)) {
+		if f.commit != layout.Commit(pos, layout.KindData) || size > r.maxMsg || pos+total > end {
 			// The end of a stretch, or something that gather must look at. If
 			// the publisher is hostile, the copy may also differ from what
 			// gather saw.
 			if !r.bulk {
-				return n, s.detach(r, ErrCorrupt, "frame changed while it was read")
+				err = s.detach(r, ErrCorrupt, "frame changed while it was read")
 			}
 			break
 		}
-		if seq != want || odd {
-			if err := s.resume(r, seq); err != nil {
-				return n, err
-			}
-			odd, want = false, seq
+		if seq != r.want {
+			err = s.detach(r, ErrCorrupt, fmt.Sprintf("sequence %d where %d is due", seq, r.want))
+			break
 		}
 		h(Frame{
 			Topic:   r.topic,
 			Source:  r.source,
 			Seq:     seq,
-			Time:    int64(load64(b, layout.OffTime)),
+			Time:    int64(f.time),
 			Type:    uint16(meta >> 32),
 			Flags:   uint8(meta >> 48),
-			Payload: b[layout.OffPayload : layout.OffPayload+size : layout.OffPayload+size],
+			Payload: f.payload(size),
 		})
-		pos += total
-		want++
-		r.pos, r.want = pos, want
+		r.pos += total
+		r.want++
 		r.frame = total
-		b = b[total:]
-		n++
 		s.counts[layout.SubBytes] += size
 	}
+	n = int(r.want - first)
 	s.counts[layout.SubFrames] += uint64(n)
 	if n == 0 {
 		r.bulk = false
 	}
-	return n, nil
+	return n, err
 }
 
 // resume accepts seq as the next sequence of a lane that was repositioned, and
@@ -510,10 +572,15 @@ func (s *Subscriber) reader(epoch layout.ID16) *reader {
 // admit takes the control goroutine's news up to the first error, or memory fault;
 // the rest waits for the next poll.
 func (s *Subscriber) admit() (err error) {
+	s.control.Lock()
+	if s.closed.Load() {
+		s.control.Unlock()
+		return ErrClosed
+	}
 	if s.dead != nil {
+		s.control.Unlock()
 		return s.dead
 	}
-	s.control.Lock()
 	news := s.inboxed
 	s.inboxed = nil
 	s.inbox.Store(false)
@@ -628,9 +695,6 @@ func (s *Subscriber) View(h func(Frame) error, limit int) (n int, err error) {
 	if !s.protected {
 		defer s.guard(debug.SetPanicOnFault(true), &err)
 		s.enter()
-	}
-	if s.closed.Load() {
-		return 0, ErrClosed
 	}
 	if s.inbox.Load() {
 		if err := s.admit(); err != nil {

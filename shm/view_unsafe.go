@@ -2,6 +2,7 @@ package shm
 
 import (
 	"fmt"
+	"structs"
 	"unsafe"
 
 	"github.com/torq/mycelium/internal/layout"
@@ -25,10 +26,60 @@ func newRing(mem []byte, g layout.Geometry) ring {
 // word is the 64-bit word at a position.
 func (r *ring) word(pos uint64) *uint64 { return (*uint64)(unsafe.Add(r.base, pos&r.mask)) }
 
+// frameHeader is the header of a frame as it lies in the ring: layout.OffCommit
+// and the three words behind it.
+type frameHeader struct {
+	_                       structs.HostLayout
+	commit, meta, seq, time uint64
+}
+
+const (
+	_ = -uint(unsafe.Sizeof(frameHeader{}) ^ layout.FrameHeaderBytes)
+	_ = -uint(unsafe.Offsetof(frameHeader{}.commit) ^ layout.OffCommit)
+	_ = -uint(unsafe.Offsetof(frameHeader{}.meta) ^ layout.OffLen)
+	_ = -uint(unsafe.Offsetof(frameHeader{}.seq) ^ layout.OffSeq)
+	_ = -uint(unsafe.Offsetof(frameHeader{}.time) ^ layout.OffTime)
+)
+
+// header is the header of the frame at a position, a multiple of layout.Align.
+func (r *ring) header(pos uint64) *frameHeader {
+	return (*frameHeader)(unsafe.Add(r.base, pos&r.mask))
+}
+
+// headerIn is the header that lies off bytes into a private copy of frames.
+// Precondition: the copy holds it; off is a multiple of layout.Align.
+func headerIn(b []byte, off uint64) *frameHeader {
+	return (*frameHeader)(unsafe.Add(unsafe.Pointer(unsafe.SliceData(b)), off))
+}
+
+// payload are the n bytes behind a header in a private copy of frames.
+// Precondition: the copy holds them.
+func (f *frameHeader) payload(n uint64) []byte {
+	return unsafe.Slice((*byte)(unsafe.Add(unsafe.Pointer(f), layout.OffPayload)), n)
+}
+
 // bytes are the n bytes from a position on.
 // Precondition: they do not cross the end of the ring; the caller has bounded n.
 func (r *ring) bytes(pos, n uint64) []byte {
 	return unsafe.Slice((*byte)(unsafe.Add(r.base, pos&r.mask)), n)
+}
+
+// putMax is the most that putWords is for: above, a memmove is faster.
+const putMax = 128
+
+// putWords copies b to a position word by word, without a call: what lives across
+// a call is stored to the stack first, and a publisher's stores are what its rate
+// hangs on (ADR 0015).
+// Precondition: as bytes.
+func (r *ring) putWords(pos uint64, b []byte) {
+	to, from, n := unsafe.Add(r.base, pos&r.mask), unsafe.Pointer(unsafe.SliceData(b)), len(b)
+	i := 0
+	for ; i+8 <= n; i += 8 {
+		*(*uint64)(unsafe.Add(to, i)) = *(*uint64)(unsafe.Add(from, i))
+	}
+	for ; i < n; i++ {
+		*(*byte)(unsafe.Add(to, i)) = *(*byte)(unsafe.Add(from, i))
+	}
 }
 
 // word64 and word32 view a shared word of a segment header.
@@ -38,13 +89,6 @@ func word64(mem []byte, off uint64) *uint64 {
 
 func word32(mem []byte, off uint64) *uint32 {
 	return (*uint32)(unsafe.Pointer(&mem[off : off+4 : off+4][0]))
-}
-
-// load64 reads a word of a private copy, host order: every supported platform
-// is little-endian, as the layout is.
-// Precondition: off+8 <= len(b) and off is a multiple of 8; b starts 8-aligned.
-func load64(b []byte, off uint64) uint64 {
-	return *(*uint64)(unsafe.Pointer(&b[off : off+8 : off+8][0]))
 }
 
 // addrWithin reports whether a fault address lies in mem.

@@ -8,7 +8,9 @@ import (
 )
 
 // The floor's memory: a message is two cache lines, as a frame with 64 bytes of
-// payload is. Each way has its own two, so that every word has one writer.
+// payload is. Each way has its own two, so that every word has one writer. How long a
+// line takes hangs on where its home in the last-level cache is, and a lane has lines
+// of all homes: each round has a place of its own.
 //
 //	0    flag: number of the last ping     64   data of it
 //	256  flag: number of the last pong     320  data of it
@@ -17,7 +19,16 @@ const (
 	pongOff   = 256
 	dataOff   = 64
 	floorUsed = 512
+
+	floorPlaces = 64
+	floorBytes  = floorPlaces * floorStride
+	floorStride = 4096 + floorUsed // another page, and another set of the caches
 )
+
+// floorAt is the memory of a round.
+func floorAt(mem []byte, round int) []byte {
+	return mem[round%floorPlaces*floorStride:][:floorUsed]
+}
 
 // line is one direction of the floor.
 type line struct{ flag, data *uint64 }
@@ -86,7 +97,7 @@ func prepareFloorPing(w *worker, j *job, t *task) error {
 	}
 	samples := make([]uint32, j.Count)
 	t.run = func() (result, error) {
-		wrong := floorPing(w.mem, int(j.Warmup), samples, now, floorIdle(j.Yield))
+		wrong := floorPing(floorAt(w.mem, j.Round), int(j.Warmup), samples, now, floorIdle(j.Yield))
 		return result{Latency: summarize(samples, 2), Messages: j.Count, Wrong: wrong}, nil
 	}
 	return nil
@@ -94,7 +105,7 @@ func prepareFloorPing(w *worker, j *job, t *task) error {
 
 func prepareFloorPong(w *worker, j *job, t *task) error {
 	t.run = func() (result, error) {
-		return result{Wrong: floorPong(w.mem, int(j.Warmup+j.Count), floorIdle(j.Yield))}, nil
+		return result{Wrong: floorPong(floorAt(w.mem, j.Round), int(j.Warmup+j.Count), floorIdle(j.Yield))}, nil
 	}
 	return nil
 }

@@ -138,7 +138,7 @@ func (o LatencyOptions) measure(ctx context.Context, env Env, bare, onBus [2]job
 		return nil, err
 	}
 	defer b.close()
-	t, err := newTeam(env, b.socket, floorUsed, pinned(o.CPUs, "first worker", "second worker"))
+	t, err := newTeam(env, b.socket, floorBytes, pinned(o.CPUs, "first worker", "second worker"))
 	if err != nil {
 		return nil, err
 	}
@@ -151,7 +151,7 @@ func (o LatencyOptions) measure(ctx context.Context, env Env, bare, onBus [2]job
 			j := &jobs[i]
 			// A topic of its own for each round: nothing is left of the one before.
 			j.Topic, j.Reply = fmt.Sprintf("bench.ping.%d", run), fmt.Sprintf("bench.pong.%d", run)
-			j.Size, j.Count, j.Warmup, j.PauseNs = o.Size, per, per/20+1, wakePauseNs
+			j.Round, j.Size, j.Count, j.Warmup, j.PauseNs = run, o.Size, per, per/20+1, wakePauseNs
 			j.Yield = oversubscribed(2, o.CPUs)
 		}
 		r, err := t.do(ctx, assignment{t.procs[1], jobs[1]}, assignment{t.procs[0], jobs[0]})

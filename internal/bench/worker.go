@@ -25,6 +25,7 @@ type job struct {
 	Topic   string `json:"topic,omitempty"`
 	Reply   string `json:"reply,omitempty"` // ping: the topic of the pongs
 	Source  string `json:"source,omitempty"`
+	Round   int    `json:"round,omitempty"`
 	Size    int    `json:"size,omitempty"`
 	Count   uint64 `json:"count,omitempty"`
 	Warmup  uint64 `json:"warmup,omitempty"`

@@ -9,9 +9,10 @@ const (
 	// Publish
 	NoZeroNext      // the word behind the frame is not zeroed
 	ZeroAfterCommit // it is zeroed, but after the commit
+	ClearDataOnly   // it is zeroed if it passes for a DATA commit only, not for a PAD, GAP or END
 	CommitFirst     // commit before payload
 	IntentAfterData // intent is stored after the bytes it announces
-	NeedWithoutZero // the credit does not include the zeroed word
+	NeedWithoutZero // it is zeroed without a look, and the credit does not include it
 
 	// PublishBatch
 	BatchFirstCommitFirst // m1 is committed before the rest of the batch is there
@@ -66,6 +67,7 @@ var mutants = [numMutants]struct {
 }{
 	NoZeroNext:            {"no zero-next", "lap", tornFrame},
 	ZeroAfterCommit:       {"zero after commit", "lap", tornFrame},
+	ClearDataOnly:         {"zero-next for DATA commits only", "lap, other kinds", tornFrame},
 	CommitFirst:           {"commit before payload", "lap", tornFrame},
 	IntentAfterData:       {"intent after data", "lap", tornFrame},
 	NeedWithoutZero:       {"need without the zeroed word", "lap", stuck},

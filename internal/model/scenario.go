@@ -64,9 +64,11 @@ type Scenario struct {
 	CrashWrite bool // writer 0 (with its control goroutine) may crash at any step
 }
 
-// nextLap is the disguise that fools a reader of the coming lap, lastLap one that fools a reader left behind.
+// nextLap and its like are disguises that fool a reader of the coming lap, lastLap and its like one left behind.
 var (
 	nextLap = Disguise{Laps: 1, Kind: kindData}
+	nextPad = Disguise{Laps: 1, Kind: kindPad}
+	nextEnd = Disguise{Laps: 1, Kind: kindEnd}
 	lastLap = Disguise{Laps: -1, Kind: kindPad}
 	lastEnd = Disguise{Laps: -1, Kind: kindEnd}
 )

@@ -15,6 +15,12 @@ var Scenarios = []Scenario{
 		Consumers: []Consumer{{Mode: Lossy, Batch: 2}},
 	},
 	{
+		Name: "lap, other kinds", Fear: "old payload that passes for the PAD or the END of the coming lap is followed",
+		Cap: 8, S: 2, Block: 2, Index: true, Lanes: 1,
+		Ops: publish(0, 1), Messages: 7, Disguises: []Disguise{nextPad, nextEnd},
+		Consumers: []Consumer{{Mode: Lossy, Batch: 1}},
+	},
+	{
 		Name: "lossless", Fear: "a lossless consumer misses a message or the pair stands still",
 		Cap: 12, S: 3, Block: 3, Lanes: 1, Wide: true,
 		Ops: publish(1, 2), Messages: 5, Disguises: []Disguise{nextLap, lastLap},

@@ -1,5 +1,3 @@
-//go:build amd64 || arm64
-
 package seqlock
 
 // The compiler moves no load and no store across a call whose body it cannot
