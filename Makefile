@@ -7,7 +7,7 @@ GO ?= go
 FUZZTIME ?= 10s
 # Statement coverage that each of COVER_GATED must reach, in per cent.
 COVER_MIN ?= 95
-COVER_GATED := shm seqlock registry codec
+COVER_GATED := shm seqlock registry codec transport/tcp
 
 COVER_DIR := $(CURDIR)/out/cover
 # internal/model enumerates millions of states on one goroutine: counters and the
@@ -27,7 +27,7 @@ WITHOUT_PERCENT = 2>&1 | sed -e '/^warning: no packages being tested depend/d' -
 
 STAGES := lint rules unit failpoint crash-smoke cover-gate race checkptr fuzz arm64
 
-.PHONY: help test $(STAGES) cover crash demo demo-tcp bench build docs clean
+.PHONY: help test $(STAGES) cover crash demo demo-tcp bench bench-link build docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -78,6 +78,7 @@ arm64: ## vet and build for arm64
 
 crash: ## the crash tests at their large figures; ARGS=-run=NAME for one of them
 	$(GO) test -count=1 -v -tags failpoint -timeout 3h ./tests/crash -crash.large $(ARGS)
+	$(GO) test -count=1 -v -timeout 3h ./transport/tcp -run TestLinkSimulator -sim.seeds=20000
 
 build: ## bin/myceliumctl
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/ ./cmd/...
@@ -95,6 +96,9 @@ bench: build ## latency and throughput between pinned processes, beside their fl
 	bin/myceliumctl bench throughput --size 256
 	bin/myceliumctl bench throughput --size 1024
 	bin/myceliumctl bench throughput --subscribers 3
+
+bench-link: build ## a link beside NATS core and plain TCP, in one run (tests/peers)
+	cd tests/peers && $(GO) run . -bin $(CURDIR)/bin/myceliumctl $(ARGS)
 
 docs: ## write docs/config.md and the keys in docs/forwarding.md anew from the tables of keys
 	$(GO) test -count=1 ./tests -run 'ReferenceIsCurrent' -update

@@ -196,7 +196,7 @@ func (c *Client) Publisher(ctx context.Context, name string, opts *PublisherOpti
 func (c *Client) requestFree(ctx context.Context, m func() *control.Message) (a *control.Message, f *os.File, err error) {
 	for wait := busyMin; ; wait *= 2 {
 		a, f, err = c.request(ctx, nil, m())
-		if !errors.Is(err, ErrSourceBusy) || wait > busyMax {
+		if !errors.Is(err, ErrSourceBusy) && !errors.Is(err, ErrExists) || wait > busyMax {
 			return a, f, err
 		}
 		select {

@@ -84,7 +84,7 @@ func TestDurableSubscriberHasOneOwner(t *testing.T) {
 	_, c := openBus(t, LocalOptions{RingBytes: small})
 	s := subscriber(t, c, "a.b", durableOptions(Lossless))
 	o := durableOptions(Lossless)
-	if _, err := c.Subscriber(bg(), "a.b", &o); !errors.Is(err, ErrSourceBusy) {
+	if _, err := c.Subscriber(bg(), "a.b", &o); !errors.Is(err, ErrExists) {
 		t.Errorf("a second owner: %v", err)
 	}
 	must(t, s.Close())

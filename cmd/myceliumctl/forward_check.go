@@ -165,7 +165,7 @@ lost to them. A forwarder that runs is left alone.`,
 				return err
 			}
 			defer client.Close()
-			r := forgotten{Node: cfg.Node, Exports: []string{}}
+			r := forgotten{Node: cfg.Node}
 			r.Exports, err = tcp.Forget(cmd.Context(), client, tcp.FromConfig(cfg))
 			if err != nil {
 				return fmt.Errorf("%w (%d given up before)", err, len(r.Exports))

@@ -42,11 +42,46 @@ func TestScripts(t *testing.T) {
 			e.Setenv("MYCELIUM_SHM_DIR", shm+"/bus")
 			e.Setenv("MYCELIUM_CONFIG", e.WorkDir+"/mycelium.toml")
 			e.Setenv("GOCOVERDIR", os.Getenv("GOCOVERDIR"))
+			e.Defer(func() { _ = os.RemoveAll(shm + "/bus-b") })
+			e.Setenv("PORT", freePort())
 			return os.WriteFile(e.WorkDir+"/mycelium.toml", nil, 0o600)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"bus": waitBus, "code": wantCode, "json": wantJSON, "waitgrep": waitGrep, "waitlist": waitList, "signal": sendSignal,
+			"expand": expand, "waitsock": waitSock, "waitsubs": waitSubs,
 		},
+	})
+}
+
+// freePort is a TCP port of this host that was free a moment ago.
+func freePort() string {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		panic(err)
+	}
+	defer ln.Close()
+	_, port, _ := net.SplitHostPort(ln.Addr().String())
+	return port
+}
+
+// expand FILE puts the values of variables into a file.
+func expand(ts *testscript.TestScript, _ bool, args []string) {
+	text := os.Expand(ts.ReadFile(args[0]), ts.Getenv)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(text), 0o600))
+}
+
+// waitSock PATH waits until a socket is there.
+func waitSock(ts *testscript.TestScript, _ bool, args []string) {
+	eventually(ts, args[0], func() bool {
+		_, err := os.Stat(ts.MkAbs(args[0]))
+		return err == nil
+	})
+}
+
+// waitSubs SOCKET PATTERN waits until a bus has a subscriber to a topic or pattern.
+func waitSubs(ts *testscript.TestScript, _ bool, args []string) {
+	eventually(ts, "a subscriber of "+args[0], func() bool {
+		return ts.Exec("myceliumctl", "--registry", args[0], "inspect", args[1], "-o", "json") == nil && strings.Contains(ts.ReadFile("stdout"), `"subscribers":1`)
 	})
 }
 

@@ -278,7 +278,7 @@ func (c *Forward) crossCheck(l *loader) {
 			l.add(key, l.spans.at(key, true), fmt.Sprintf(format, a...), "")
 		}
 	}
-	if c.Node == "" {
+	if c.Node == "" && !l.failed["forward.node"] {
 		add("forward.node", "forward.node: this host has no name")
 	}
 	if n := len(slices.DeleteFunc([]string{c.Cert, c.Key, c.CA}, func(s string) bool { return s == "" })); n == 1 || n == 2 {
@@ -312,7 +312,8 @@ func (c *Forward) crossCheck(l *loader) {
 		if k.Address == "" && len(c.Listen) == 0 {
 			add(path, "link with %s: nobody dials it: give it an address, or forward.listen", k.Peer)
 		}
-		if len(k.Export)+len(k.ExportLossy)+len(k.Import) == 0 {
+		unread := l.failed[path+".export"] || l.failed[path+".export_lossy"] || l.failed[path+".import"]
+		if !unread && len(k.Export)+len(k.ExportLossy)+len(k.Import) == 0 {
 			add(path, "link with %s: it exports and imports nothing", k.Peer)
 		}
 		for n, p := range k.ExportLossy {

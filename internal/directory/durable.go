@@ -48,7 +48,7 @@ func (c *core) reopenSub(s *session, m *control.Message) (done bool, refused *co
 	case c.durable(s.peer.UID, o.Name, o.Topic) != u: // it was never ready
 		return false, nil
 	case u.phase != dormant || u.session != nil && u.session != s:
-		return false, refusal(control.CodeSourceBusy, "stop it, or choose another name", "durable subscriber %q of %s has an owner", o.Name, o.Topic)
+		return false, refusal(control.CodeInUse, "stop it, or choose another name", "durable subscriber %q of %s has an owner", o.Name, o.Topic)
 	case u.head.Mode != o.Mode || u.head.Park != o.Park:
 		return false, refusal(control.CodeExists, "choose another name, or forget it first", "durable subscriber %q of %s exists with another mode", o.Name, o.Topic)
 	}

@@ -108,13 +108,16 @@ func (f *Forwarder) Addrs() (all []net.Addr) {
 // Run forwards until ctx ends, nil, or a link cannot go on. What was not acknowledged
 // then stays held for Options.Keep.
 func (f *Forwarder) Run(ctx context.Context) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var failed atomic.Pointer[error]
 	var all sync.WaitGroup
 	for _, l := range f.links {
 		all.Go(func() {
 			if err := l.run(ctx); err != nil {
-				cancel(fmt.Errorf("link %s to %s: %w", l.opt.name(), l.opt.Peer, err))
+				err = fmt.Errorf("link %s to %s: %w", l.opt.name(), l.opt.Peer, err)
+				failed.CompareAndSwap(nil, &err)
+				cancel()
 			}
 		})
 		if l.opt.Address != "" {
@@ -131,8 +134,8 @@ func (f *Forwarder) Run(ctx context.Context) error {
 	all.Wait()
 	conns.Wait()
 	err := errors.Join(f.shared.close(), f.closeRelays())
-	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
-		return errors.Join(cause, err)
+	if why := failed.Load(); why != nil {
+		return errors.Join(*why, err)
 	}
 	return err
 }
@@ -189,7 +192,7 @@ func relayOptions(o *Options, l *LinkOptions, e *Export) *shm.RelayOptions {
 // Forget gives up what is held for a forwarder of these options that is not running, and
 // names the exports for which something was.
 func Forget(ctx context.Context, c *shm.Client, o Options) (held []string, err error) {
-	o = o.withDefaults()
+	o, held = o.withDefaults(), []string{}
 	for i := range o.Links {
 		l := &o.Links[i]
 		for k := range l.Exports {

@@ -475,7 +475,7 @@ func TestOptionsThatMakeNoSenseAreRefused(t *testing.T) {
 		t.Error("no options")
 	}
 	f, stop := start(t, b, good)
-	if _, err := New(context.Background(), b.Client, good); !errors.Is(err, shm.ErrSourceBusy) {
+	if _, err := New(context.Background(), b.Client, good); !errors.Is(err, shm.ErrExists) {
 		t.Errorf("a second forwarder for the same link: %v", err)
 	}
 	_ = f
