@@ -90,7 +90,7 @@ func BenchmarkAppendJSON(b *testing.B) {
 	dst := make([]byte, 0, 1024)
 	b.ReportAllocs()
 	for b.Loop() {
-		dst = m.AppendJSON(dst[:0])
+		dst = m.AppendJSON(dst[:0], DialectTypes)
 	}
 }
 

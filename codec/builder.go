@@ -32,10 +32,24 @@ func MessageSize(n int) int { return HeaderSize + tlvHead(n) + n }
 
 // tlvHead returns the bytes before a payload of n bytes.
 func tlvHead(n int) int {
-	if n > 255 {
+	if n > maxStandard {
 		return extendedHead
 	}
 	return standardHead
+}
+
+// maxStandard is the largest payload of the standard form, in bytes.
+const maxStandard = 255
+
+// putHead writes the bytes before a payload of n bytes and returns how many they are.
+func putHead(b []byte, typ TLVType, n int, extended bool) int {
+	if !extended {
+		b[0], b[1] = byte(typ), byte(n)
+		return standardHead
+	}
+	b[0], b[1], b[2] = byte(TypeExtended), 0, byte(typ)
+	le.PutUint16(b[3:], uint16(n))
+	return extendedHead
 }
 
 // Append adds a TLV with a payload as it is, in standard form up to 255 bytes
@@ -83,12 +97,7 @@ func (b *Builder) grow(typ TLVType, n int) []byte {
 		return b.fail(ErrBufferTooSmall, typ, b.n, len(b.dst), end)
 	}
 	dst := b.dst[b.n:end]
-	if head == standardHead {
-		dst[0], dst[1] = byte(typ), byte(n)
-	} else {
-		dst[0], dst[1], dst[2] = byte(TypeExtended), 0, byte(typ)
-		le.PutUint16(dst[3:], uint16(n))
-	}
+	putHead(dst, typ, n, head == extendedHead)
 	b.n = end
 	return dst[head:]
 }

@@ -456,8 +456,8 @@ func TestZeroMessagePanics(t *testing.T) {
 	for tlv, err := range m.TLVs() {
 		t.Error(tlv, err)
 	}
-	if m.Header() != (Header{}) || m.Bytes() != nil || !json.Valid(m.AppendJSON(nil)) {
-		t.Errorf("header %+v, bytes % x, JSON %s", m.Header(), m.Bytes(), m.AppendJSON(nil))
+	if m.Header() != (Header{}) || m.Bytes() != nil || !json.Valid(m.AppendJSON(nil, DialectTypes)) {
+		t.Errorf("header %+v, bytes % x, JSON %s", m.Header(), m.Bytes(), m.AppendJSON(nil, DialectTypes))
 	}
 }
 
@@ -646,27 +646,27 @@ func TestJSONIsNotWhatScriptsRead(t *testing.T) {
 	for _, test := range []struct {
 		name, hex, want string
 	}{
-		{"trade", krakenTrade, header + `42,"checksum":"0xEA6C4E2B"},"tlvs":[` +
-			`{"offset":32,"format":"standard","type":1,"length":40,"payload_offset":34,` + trade + `0}}]}`},
-		{"extended, padding, empty vendor TLV", extendedTrade, header + `47,"checksum":"0x00000000"},"tlvs":[` +
-			`{"offset":32,"format":"extended","type":1,"length":40,"payload_offset":37,` + trade + `1,"padding":"010203"}},` +
-			`{"offset":77,"format":"standard","type":203,"length":0,"payload_offset":79,"payload":""}]}`},
+		{"trade", krakenTrade, header + `42,"checksum":"0xEA6C4E2B"},"domain":"MarketData","source":"KrakenCollector","tlvs":[` +
+			`{"offset":32,"format":"standard","type":1,"length":40,"payload_offset":34,"name":"Trade","instrument":"kraken.BTC",` + trade + `0}}]}`},
+		{"extended, padding, empty vendor TLV", extendedTrade, header + `47,"checksum":"0x00000000"},"domain":"MarketData","source":"KrakenCollector","tlvs":[` +
+			`{"offset":32,"format":"extended","type":1,"length":40,"payload_offset":37,"name":"Trade","instrument":"kraken.BTC",` + trade + `1,"padding":"010203"}},` +
+			`{"offset":77,"format":"standard","type":203,"length":0,"payload_offset":79,"name":"CustomMetrics","payload":""}]}`},
 		{"quote", binanceQuote, `{"header":{"magic":"0xDEADBEEF","relay_domain":0,"version":1,"source":1,"flags":0,` +
-			`"sequence":"2","timestamp":"1700000000123456789","payload_size":58,"checksum":"0x00000000"},"tlvs":[` +
-			`{"offset":32,"format":"standard","type":2,"length":56,"payload_offset":34,` + quote + `}}]}`},
-		{"quote update with padding", hex.EncodeToString(dst), header + `58,"checksum":"0x00000000"},"tlvs":[` +
-			`{"offset":32,"format":"standard","type":17,"length":56,"payload_offset":34,` + quote + `,"padding":"01020304"}}]}`},
-		{"greetingHex", greetingHex, `{"header":{"magic":"0xDEADBEEF","relay_domain":1,"version":1,"source":2,"flags":0,` +
-			`"sequence":"0","timestamp":"0","payload_size":0,"checksum":"0x00000000"},"tlvs":[]}`},
+			`"sequence":"2","timestamp":"1700000000123456789","payload_size":58,"checksum":"0x00000000"},"domain":"MarketData","source":"BinanceCollector","tlvs":[` +
+			`{"offset":32,"format":"standard","type":2,"length":56,"payload_offset":34,"name":"Quote","instrument":"binance.BTC",` + quote + `}}]}`},
+		{"quote update with padding", hex.EncodeToString(dst), header + `58,"checksum":"0x00000000"},"domain":"MarketData","source":"KrakenCollector","tlvs":[` +
+			`{"offset":32,"format":"standard","type":17,"length":56,"payload_offset":34,"name":"QuoteUpdate","instrument":"binance.BTC",` + quote + `,"padding":"01020304"}}]}`},
+		{"greeting", greetingHex, `{"header":{"magic":"0xDEADBEEF","relay_domain":1,"version":1,"source":2,"flags":0,` +
+			`"sequence":"0","timestamp":"0","payload_size":0,"checksum":"0x00000000"},"domain":"Signal","source":"CoinbaseCollector","greeting":true,"tlvs":[]}`},
 		{"short trade, then a cut TLV", strings.TrimSuffix(greetingHex, "00000000 00000000") + "06000000 00000000 0102abcd c80a",
 			`{"header":{"magic":"0xDEADBEEF","relay_domain":1,"version":1,"source":2,"flags":0,` +
-				`"sequence":"0","timestamp":"0","payload_size":6,"checksum":"0x00000000"},"tlvs":[` +
-				`{"offset":32,"format":"standard","type":1,"length":2,"payload_offset":34,"payload":"abcd"}],` +
+				`"sequence":"0","timestamp":"0","payload_size":6,"checksum":"0x00000000"},"domain":"Signal","source":"CoinbaseCollector","tlvs":[` +
+				`{"offset":32,"format":"standard","type":1,"length":2,"payload_offset":34,"name":"Trade","payload":"abcd"}],` +
 				`"error":{"reason":"TruncatedTLV","offset":36}}`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			m := mustParse(t, unhex(t, test.hex), ChecksumVerifyIfNonzero)
-			if got := string(m.AppendJSON([]byte("x"))); got != "x"+test.want {
+			if got := string(m.AppendJSON([]byte("x"), DialectTypes)); got != "x"+test.want {
 				t.Errorf("got\n%s\nwant\n%s", got, test.want)
 			}
 			if got, err := json.Marshal(m); err != nil || string(got) != test.want {

@@ -70,11 +70,11 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("strict gives %d TLVs of %d, %v", n, len(tlvs), strict.Err())
 		}
 
-		text := m.AppendJSON(nil)
+		text := m.AppendJSON(nil, DialectTypes)
 		if !json.Valid(text) || bytes.Contains(text, []byte(`"error"`)) != (walk != nil) {
 			t.Fatalf("JSON %s", text)
 		}
-		if limit := 300 + 2*len(b) + 500*len(tlvs); len(text) > limit {
+		if limit := 500 + 6*len(b) + 600*len(tlvs); len(text) > limit {
 			t.Fatalf("%d bytes of JSON for %d bytes with %d TLVs, want at most %d", len(text), len(b), len(tlvs), limit)
 		}
 
