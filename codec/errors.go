@@ -55,6 +55,14 @@ func (e *Error) Error() string {
 		return s + fmt.Sprintf(": %d elements, room for %d", e.Got, e.Want)
 	case ErrUnsupportedVersion:
 		return s + fmt.Sprintf(": version %d, want %d", e.Got, e.Want)
+	case ErrUnknownSource:
+		return s + fmt.Sprintf(": source %d has no name", e.Got)
+	case ErrRelayDomainMismatch:
+		return s + fmt.Sprintf(": domain %d, want %d", e.Got, e.Want)
+	case ErrTimestampInFuture:
+		return s + fmt.Sprintf(": %d ns, at most %d", e.Got, e.Want)
+	case ErrTimestampTooOld:
+		return s + fmt.Sprintf(": %d ns, at least %d", e.Got, e.Want)
 	case ErrPayloadTooLarge, ErrMessageTooLarge:
 		return s + fmt.Sprintf(": %d bytes, at most %d", e.Got, e.Want)
 	case ErrTrailingBytes:
