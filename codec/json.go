@@ -4,7 +4,9 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"iter"
 	"strconv"
+	"strings"
 )
 
 // AppendJSON appends the message to dst as one JSON object and returns the
@@ -16,8 +18,8 @@ import (
 //
 // Numbers of 64 and more bits are strings, since JavaScript cannot hold them. A
 // TLV has "fields" if its payload has a known layout, else its "payload" in
-// hex; padding that is not zero is in "padding", in hex, all of it in order. If
-// the walk ends early, "error" follows "tlvs" with "reason" and "offset". Names
+// hex; padding that is not zero is in "padding", in hex, all of it in order. TLVs
+// are walked in ModeRelay; if that ends early, "error" follows "tlvs" with "reason" and "offset". Names
 // are those that d has for the numbers; where it has none the member is
 // missing. [AppendMessage] is the inverse. The object takes at most 500 bytes,
 // 600 for each TLV and 6 for each byte of the message.
@@ -33,7 +35,7 @@ func (m Message) AppendJSON(dst []byte, d Dialect) []byte {
 		dst = append(dst, `,"greeting":true`...)
 	}
 	dst = append(dst, `,"tlvs":[`...)
-	c := m.Cursor(ModeBridge)
+	c := m.Cursor(ModeRelay)
 	for first := true; c.Next(); first = false {
 		if !first {
 			dst = append(dst, ',')
@@ -85,6 +87,63 @@ func (t *TLV) appendJSON(dst []byte, d Dialect) []byte {
 	return append(dst, '}')
 }
 
+// Fields ranges over the fields of a payload with a known layout, names and
+// values as in JSON without quotes: "price_e8", "4500050000000". A list gives
+// each element by itself: "bids[0]", "price 4500000000000, size 100000000, ...".
+// Padding comes last, in hex, if it is not zero. An opaque payload has none.
+func (t *TLV) Fields() iter.Seq2[string, string] {
+	return func(yield func(name, value string) bool) {
+		l := registry[t.Type].Layout
+		if l == nil || !l.fits(t.Payload) {
+			return
+		}
+		for i := range l.Fields {
+			f := &l.Fields[i]
+			if f.Kind != KindList {
+				if !yield(f.Name, f.Kind.text(t.Payload[f.Offset:])) {
+					return
+				}
+				continue
+			}
+			for i := range f.count(t.Payload) {
+				if !yield(fmt.Sprintf("%s[%d]", f.Name, i), f.List.Element.text(t.Payload[f.List.Slots+i*f.List.Element.Size:])) {
+					return
+				}
+			}
+		}
+		if padding := l.appendPadding(nil, t.Payload); padding != nil {
+			yield("padding", string(padding))
+		}
+	}
+}
+
+// text is the value at the start of b.
+func (k Kind) text(b []byte) string { return strings.Trim(string(k.appendValue(nil, b)), `"`) }
+
+// text is an element at the start of b on one line.
+func (l *Layout) text(b []byte) string {
+	var parts []string
+	for i := range l.Fields {
+		f := &l.Fields[i]
+		parts = append(parts, strings.TrimLeft(f.Name+" "+f.Kind.text(b[f.Offset:]), " "))
+	}
+	return strings.Join(parts, ", ")
+}
+
+// appendPadding appends the padding of a payload that fits in hex, nothing if it is zero.
+func (l *Layout) appendPadding(dst, payload []byte) []byte {
+	zero := true
+	l.padding(payload, func(gap []byte) {
+		for _, c := range gap {
+			zero = zero && c == 0
+		}
+	})
+	if !zero {
+		l.padding(payload, func(gap []byte) { dst = hex.AppendEncode(dst, gap) })
+	}
+	return dst
+}
+
 // appendFields appends the fields of a payload that fits as an object.
 func (l *Layout) appendFields(dst, payload []byte) []byte {
 	dst = append(dst, '{')
@@ -100,15 +159,12 @@ func (l *Layout) appendFields(dst, payload []byte) []byte {
 			dst = f.Kind.appendValue(dst, payload[f.Offset:])
 		}
 	}
-	zero := true
-	l.padding(payload, func(gap []byte) {
-		for _, c := range gap {
-			zero = zero && c == 0
-		}
-	})
-	if !zero {
-		dst = append(dst, `,"padding":"`...)
-		l.padding(payload, func(gap []byte) { dst = hex.AppendEncode(dst, gap) })
+	const key = `,"padding":"`
+	n := len(dst)
+	dst = l.appendPadding(append(dst, key...), payload)
+	if len(dst) == n+len(key) {
+		dst = dst[:n]
+	} else {
 		dst = append(dst, '"')
 	}
 	return append(dst, '}')

@@ -131,8 +131,8 @@ func (c *Cursor) Next() bool {
 	if end > len(rest) {
 		return c.fail(ErrTruncatedTLV, typ, uint64(len(rest)), uint64(end))
 	}
-	if c.mode == ModeStrict && !extended {
-		if want := typ.FixedSize(); want != 0 && want != n {
+	if want := int(fixedSizes[typ]); want != n && want != 0 && !extended && c.mode != ModeRelay {
+		if sent := registry[typ].Layout; c.mode == ModeStrict || sent == nil || sent.Size != n {
 			return c.fail(ErrPayloadSizeMismatch, typ, uint64(n), uint64(want))
 		}
 	}
@@ -153,14 +153,14 @@ func (c *Cursor) fail(reason error, typ TLVType, got, want uint64) bool {
 }
 
 // Err returns the *Error that ended the walk, or nil. Its reason is
-// ErrTruncatedTLV, ErrInvalidExtendedTLV or, in ModeStrict, ErrPayloadSizeMismatch.
+// ErrTruncatedTLV, ErrInvalidExtendedTLV or, but for ModeRelay, ErrPayloadSizeMismatch.
 func (c *Cursor) Err() error { return c.err }
 
-// Find returns the first TLV of a type, in either form, in ModeBridge; what
+// Find returns the first TLV of a type, in either form and of any size; what
 // follows it is not looked at. ok is false if there is none before the end or
-// before a TLV that is wrong.
+// before a TLV that runs over it.
 func (m Message) Find(typ TLVType) (t TLV, ok bool) {
-	c := m.Cursor(ModeBridge)
+	c := m.Cursor(ModeRelay)
 	for c.Next() {
 		if c.TLV.Type == typ {
 			return c.TLV, true
