@@ -1,6 +1,9 @@
 package codec
 
-import "testing"
+import (
+	"fmt"
+	"testing"
+)
 
 // variants runs a benchmark without and with checksum and reports messages per second.
 func variants(b *testing.B, run func(b *testing.B, checksum bool)) {
@@ -21,10 +24,11 @@ func BenchmarkBuildTrade(b *testing.B) {
 	variants(b, func(b *testing.B, checksum bool) {
 		dst := make([]byte, TradeMessageSize)
 		h, trade := krakenHeader, btcTrade
+		var build Builder
 		for b.Loop() {
 			h.Sequence++
 			trade.Price++
-			build := NewBuilder(dst, h)
+			build.Start(dst, &h)
 			build.AppendTrade(&trade)
 			if n, err := build.Finish(checksum); n != TradeMessageSize || err != nil {
 				b.Fatal(n, err)
@@ -57,6 +61,28 @@ func BenchmarkParseTrade(b *testing.B) {
 			if c.Err() != nil {
 				b.Fatal(c.Err())
 			}
+		}
+		if sum == 0 {
+			b.Fatal("nothing was read")
+		}
+	})
+}
+
+func BenchmarkReadTrade(b *testing.B) {
+	variants(b, func(b *testing.B, checksum bool) {
+		msg := unhex(b, krakenTrade)
+		policy := ChecksumIgnore
+		if checksum {
+			policy = ChecksumRequire
+		}
+		var trade Trade
+		var sum int64
+		for b.Loop() {
+			m, err := Parse(msg, policy)
+			if err != nil || !m.ReadTrade(&trade) {
+				b.Fatal(err)
+			}
+			sum += trade.Price + trade.Volume + int64(trade.Instrument.AssetID)
 		}
 		if sum == 0 {
 			b.Fatal("nothing was read")
@@ -100,5 +126,17 @@ func BenchmarkParseFixed8(b *testing.B) {
 		if _, err := ParseFixed8("116827.85"); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+func BenchmarkChecksum(b *testing.B) {
+	for _, n := range []int{TradeMessageSize, MessageSize(PoolSwapSize), MessageSize(OrderBookSize)} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			b.ReportAllocs()
+			msg := make([]byte, n)
+			for b.Loop() {
+				Checksum(msg)
+			}
+		})
 	}
 }

@@ -4,26 +4,35 @@ package codec
 // without allocating. After the first refusal every method returns that error
 // and the bytes are undefined.
 //
-//	b := codec.NewBuilder(dst, header)
+//	b := codec.NewBuilder(dst, &header)
 //	b.AppendTrade(&trade)
 //	n, err := b.Finish(false)
+//
+// A hot loop keeps one Builder and calls Start for each message.
 type Builder struct {
-	dst []byte
-	n   int // bytes written
-	err error
+	dst   []byte
+	n     int // bytes written
+	limit int // bytes that may be written; 0 after a refusal
+	err   error
 }
 
-// NewBuilder starts a message with header h in dst. PayloadSize and Checksum
-// of h do not matter, Finish sets them. A dst shorter than HeaderSize is
-// ErrBufferTooSmall, reported by the next call.
-func NewBuilder(dst []byte, h Header) Builder {
-	b := Builder{dst: dst, n: HeaderSize}
+// NewBuilder returns a Builder with Start called.
+func NewBuilder(dst []byte, h *Header) Builder {
+	var b Builder
+	b.Start(dst, h)
+	return b
+}
+
+// Start begins a message with header h in dst; what the Builder did before is
+// forgotten. PayloadSize and Checksum of h do not matter, Finish sets them. A
+// dst shorter than HeaderSize is ErrBufferTooSmall, reported by the next call.
+func (b *Builder) Start(dst []byte, h *Header) {
+	b.dst, b.n, b.limit, b.err = dst, HeaderSize, min(len(dst), MaxMessage), nil
 	if len(dst) < HeaderSize {
 		b.fail(ErrBufferTooSmall, 0, 0, len(dst), HeaderSize)
-		return b
+		return
 	}
-	h.Put(dst)
-	return b
+	h.put(dst)
 }
 
 // MessageSize returns the bytes of a message whose only TLV has a payload of
@@ -79,6 +88,18 @@ func (b *Builder) Finish(withChecksum bool) (n int, err error) {
 	return b.n, nil
 }
 
+// standard is grow for at most maxStandard bytes, which the compiler can inline.
+func (b *Builder) standard(typ TLVType, n int) []byte {
+	end := b.n + standardHead + n
+	if end > b.limit {
+		return b.grow(typ, n)
+	}
+	dst := b.dst[b.n:end]
+	dst[0], dst[1] = byte(typ), byte(n)
+	b.n = end
+	return dst[standardHead:]
+}
+
 // grow writes the head of a TLV and returns the n bytes for its payload, nil if refused.
 func (b *Builder) grow(typ TLVType, n int) []byte {
 	if b.err != nil {
@@ -105,5 +126,6 @@ func (b *Builder) grow(typ TLVType, n int) []byte {
 //go:noinline
 func (b *Builder) fail(reason error, typ TLVType, offset, got, want int) []byte {
 	b.err = &Error{Reason: reason, Offset: offset, Type: typ, Got: uint64(got), Want: uint64(want)}
+	b.limit = 0
 	return nil
 }

@@ -18,7 +18,7 @@ func Example() {
 	}
 
 	claim := make([]byte, codec.TradeMessageSize) // the bytes of a claim
-	b := codec.NewBuilder(claim, codec.Header{
+	b := codec.NewBuilder(claim, &codec.Header{
 		Domain:      codec.DomainMarketData,
 		Version:     codec.Version,
 		Source:      codec.SourceCoinbase,

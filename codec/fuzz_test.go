@@ -25,8 +25,10 @@ func FuzzHeader(f *testing.F) {
 		}
 		whole := isHeader && uint64(len(b)) == 32+uint64(h.PayloadSize)
 		sum := uint32(0)
-		if isHeader {
+		if len(b) >= 32 {
 			sum = naiveChecksum(append(bytes.Clone(b[:28]), b[32:]...))
+		}
+		if isHeader {
 			var again [HeaderSize]byte
 			if h.Put(again[:]); !bytes.Equal(again[:], b[:HeaderSize]) {
 				t.Fatalf("header % x comes back as % x", b[:HeaderSize], again)
@@ -317,7 +319,7 @@ func FuzzBuilder(f *testing.F) {
 	f.Fuzz(func(t *testing.T, room uint32, ops []byte, withChecksum bool) {
 		dst := make([]byte, room%(1<<17))
 		payload := bytes.Repeat([]byte{0xa5}, 255*16)
-		b := NewBuilder(dst, krakenHeader)
+		b := NewBuilder(dst, &krakenHeader)
 		size := HeaderSize
 		type want struct {
 			typ TLVType

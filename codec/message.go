@@ -108,41 +108,60 @@ func (m Message) Cursor(mode Mode) Cursor {
 
 // Next moves to the next TLV. It returns false at the end of the message and
 // at the first TLV that is wrong; Err tells which.
-func (c *Cursor) Next() bool {
-	if c.next >= len(c.bytes) {
-		return false
-	}
+func (c *Cursor) Next() bool { return c.next < len(c.bytes) && c.advance() }
+
+// advance is Next before the end; the common case is the whole of it, for speed.
+func (c *Cursor) advance() bool {
 	rest := c.bytes[c.next:]
 	if len(rest) < standardHead {
 		return c.fail(ErrTruncatedTLV, 0, uint64(len(rest)), standardHead)
 	}
-	typ, n, head := TLVType(rest[0]), int(rest[1]), standardHead
-	extended := typ == TypeExtended
-	if extended {
-		if len(rest) < extendedHead {
-			return c.fail(ErrTruncatedTLV, typ, uint64(len(rest)), extendedHead)
-		}
-		if n != 0 {
-			return c.fail(ErrInvalidExtendedTLV, typ, uint64(n), 0)
-		}
-		typ, n, head = TLVType(rest[2]), int(le.Uint16(rest[3:])), extendedHead
+	typ, n := TLVType(rest[0]), int(rest[1])
+	if typ == TypeExtended {
+		return c.advanceExtended(rest)
 	}
-	end := head + n
+	end := standardHead + n
 	if end > len(rest) {
 		return c.fail(ErrTruncatedTLV, typ, uint64(len(rest)), uint64(end))
 	}
-	if want := int(fixedSizes[typ]); want != n && want != 0 && !extended && c.mode != ModeRelay {
-		if sent := registry[typ].Layout; c.mode == ModeStrict || sent == nil || sent.Size != n {
-			return c.fail(ErrPayloadSizeMismatch, typ, uint64(n), uint64(want))
-		}
+	if want := int(fixedSizes[typ]); want != n && want != 0 && !c.tolerates(typ, n) {
+		return c.fail(ErrPayloadSizeMismatch, typ, uint64(n), uint64(want))
 	}
 	// Field by field: copying a literal that was just stored in parts costs more than the rest of Next.
 	c.TLV.Type = typ
-	c.TLV.Extended = extended
+	c.TLV.Extended = false
 	c.TLV.Offset = c.next
-	c.TLV.Payload = rest[head:end:end]
+	c.TLV.Payload = rest[standardHead:end:end]
 	c.next += end
 	return true
+}
+
+// advanceExtended is advance for a TLV in extended form.
+func (c *Cursor) advanceExtended(rest []byte) bool {
+	if len(rest) < extendedHead {
+		return c.fail(ErrTruncatedTLV, TypeExtended, uint64(len(rest)), extendedHead)
+	}
+	if rest[1] != 0 {
+		return c.fail(ErrInvalidExtendedTLV, TypeExtended, uint64(rest[1]), 0)
+	}
+	typ, end := TLVType(rest[2]), extendedHead+int(le.Uint16(rest[3:]))
+	if end > len(rest) {
+		return c.fail(ErrTruncatedTLV, typ, uint64(len(rest)), uint64(end))
+	}
+	c.TLV.Type = typ
+	c.TLV.Extended = true
+	c.TLV.Offset = c.next
+	c.TLV.Payload = rest[extendedHead:end:end]
+	c.next += end
+	return true
+}
+
+// tolerates reports whether the mode takes a payload of n bytes in a standard TLV of a type whose fixed size is another.
+//
+//go:noinline
+func (c *Cursor) tolerates(typ TLVType, n int) bool {
+	l := registry[typ].Layout
+	return c.mode == ModeRelay || c.mode == ModeBridge && l != nil && l.Size == n
 }
 
 //go:noinline

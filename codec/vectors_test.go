@@ -223,7 +223,8 @@ func checkRoundTrip(t *testing.T, v vector) {
 
 	// The structs and the builder make the same bytes.
 	out := make([]byte, len(b))
-	build := NewBuilder(out, m.Header())
+	head := m.Header()
+	build := NewBuilder(out, &head)
 	canonical := true
 	for tlv, err := range m.TLVs() {
 		if err != nil {
