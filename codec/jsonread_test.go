@@ -202,3 +202,46 @@ func TestLongNumberIsWrong(t *testing.T) {
 		}
 	}
 }
+
+func TestFieldIsNotShown(t *testing.T) {
+	liquidity := PoolLiquidity{Count: 1, Reserves: [MaxPoolTokens]Uint128{{Lo: 7}, {Lo: 9}}}
+	book := OrderBook{BidCount: 1}
+	book.Bids[0] = OrderLevel{1, -2, 3, 4}
+	payload := func(p payload, n int) []byte {
+		b := make([]byte, n)
+		p.Put(b)
+		return b
+	}
+	for _, test := range []struct {
+		tlv  TLV
+		want string
+	}{
+		{TLV{Type: TypePoolLiquidity, Payload: payload(&liquidity, PoolLiquiditySize)},
+			"timestamp_ns=0; count=1; reserves[0]=7; pool_address=" + strings.Repeat("00", 20) + "; venue=0; " +
+				"padding=" + strings.Repeat("00", 8+6+8) + "09" + strings.Repeat("00", 15+6*16+12+14)},
+		{TLV{Type: TypeOrderBook, Payload: payload(&book, OrderBookSize)},
+			"snapshot_timestamp_ns=0; sequence=0; precision_factor=0; asset_id=0; venue_id=0; asset_type=0; reserved=0; " +
+				"bids[0]=price 1, size -2, order_count 3, reserved 4"},
+		{TLV{Type: TypeGasPrice, Payload: make([]byte, 31)}, ""},
+		{TLV{Type: 200, Payload: make([]byte, 31)}, ""},
+	} {
+		var got []string
+		for name, value := range test.tlv.Fields() {
+			got = append(got, name+"="+value)
+		}
+		if strings.Join(got, "; ") != test.want {
+			t.Errorf("%v: %s, want %s", test.tlv.Type, strings.Join(got, "; "), test.want)
+		}
+		for stop := range len(got) {
+			n := 0
+			for range test.tlv.Fields() {
+				if n++; n > stop {
+					break
+				}
+			}
+			if n != stop+1 {
+				t.Errorf("%v: the loop went on after field %d", test.tlv.Type, stop)
+			}
+		}
+	}
+}
