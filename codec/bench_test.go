@@ -111,6 +111,42 @@ func BenchmarkParseTradeRange(b *testing.B) {
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds()/1e6, "Mmsg/s")
 }
 
+func BenchmarkSplit(b *testing.B) {
+	b.ReportAllocs()
+	trade := unhex(b, krakenTrade)
+	s := NewSplitter(SplitterOptions{})
+	n := 0
+	for b.Loop() {
+		s.Write(trade)
+		if n++; n%100 == 0 { // as many as a read of 7400 bytes brings
+			for p, ok := s.Next(); ok; p, ok = s.Next() {
+				n += len(p.Message) - TradeMessageSize
+			}
+		}
+	}
+	if st := s.Stats(); st.Messages == 0 && n >= 100 || st.SkippedBytes > 0 {
+		b.Fatalf("%+v", st)
+	}
+}
+
+func BenchmarkValidate(b *testing.B) {
+	b.ReportAllocs()
+	v, err := NewValidator(Limits{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	msg := unhex(b, krakenTrade)
+	m := mustParse(b, msg, ChecksumIgnore)
+	seq := uint64(0)
+	for b.Loop() {
+		seq++
+		le.PutUint64(msg[offSequence:], seq)
+		if err := v.Validate(m, DomainMarketData, krakenHeader.TimestampNs); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
 func BenchmarkAppendJSON(b *testing.B) {
 	m := mustParse(b, unhex(b, krakenTrade), ChecksumRequire)
 	dst := make([]byte, 0, 1024)

@@ -112,7 +112,7 @@ func (r *jsonReader) done(o members, ignored ...string) {
 		}
 	}
 	if left != "" {
-		r.fail(o.at(left), "no such member")
+		r.fail(o.path, "no member %s is known here", show(left))
 	}
 }
 
@@ -163,7 +163,7 @@ func show(v any) string {
 	const shown = 40
 	b, _ := json.Marshal(v)
 	if len(b) > shown {
-		return string(b[:shown]) + "..."
+		return strings.ToValidUTF8(string(b[:shown]), "") + "..."
 	}
 	return string(b)
 }

@@ -105,7 +105,7 @@ func TestWrongJSONIsEncoded(t *testing.T) {
 		`{}`:                  "header: missing",
 		`{"header":[]}`:       "header: want an object",
 		`{"header":{}}`:       "header.relay_domain: missing",
-		jsonHead + `],"x":1}`: "x: no such member",
+		jsonHead + `],"x":1}`: `no member "x" is known here`,
 		jsonHead + `],"error":{"reason":"TruncatedTLV","offset":36}}`:                                 "error: the message was not decoded whole",
 		strings.TrimSuffix(jsonHead, `"tlvs":[`) + `"tlvs":7}`:                                        "tlvs: want a list",
 		head(`"relay_domain":0`, `"relay_domain":256`):                                                "header.relay_domain: 256 is no number from 0 to 255",
@@ -117,7 +117,7 @@ func TestWrongJSONIsEncoded(t *testing.T) {
 		head(`"flags":0`, `"flags":0,"magic":"0xEFBEADDE"`):                                           `header.magic: "0xEFBEADDE", want "0xDEADBEEF"`,
 		head(`"flags":0`, `"flags":0,"payload_size":3`):                                               "header.payload_size: 3, but the TLVs take 0 bytes",
 		head(`"flags":0`, `"flags":0,"checksum":"zero"`):                                              `header.checksum: "zero" is no number`,
-		head(`"flags":0`, `"flag":0,"flags":0`):                                                       "header.flag: no such member",
+		head(`"flags":0`, `"flag":0,"flags":0`):                                                       `header: no member "flag" is known here`,
 		jsonHead + `7]}`:                                                                              "tlvs[0]: want an object",
 		jsonHead + `{"payload":""}]}`:                                                                 "tlvs[0].type: missing",
 		jsonHead + `{"type":200}]}`:                                                                   "tlvs[0]: want either fields or payload",
@@ -125,7 +125,7 @@ func TestWrongJSONIsEncoded(t *testing.T) {
 		jsonHead + `{"type":200,"payload":"0"}]}`:                                                     "tlvs[0].payload: \"0\" is no string of hex digits",
 		jsonHead + `{"type":200,"payload":7}]}`:                                                       "tlvs[0].payload: 7 is no string",
 		jsonHead + `{"type":200,"payload":"","length":1}]}`:                                           "tlvs[0].length: 1, but the payload takes 0 bytes",
-		jsonHead + `{"type":200,"payload":"","name":"x","x":1}]}`:                                     "tlvs[0].x: no such member",
+		jsonHead + `{"type":200,"payload":"","name":"x","x":1}]}`:                                     `tlvs[0]: no member "x" is known here`,
 		jsonHead + `{"type":200,"payload":"","format":"long"}]}`:                                      `tlvs[0].format: "long", want`,
 		jsonHead + `{"type":200,"format":"standard","payload":"` + strings.Repeat("00", 256) + `"}]}`: "need the extended form",
 		jsonHead + `{"type":255,"payload":""}]}`:                                                      "tlvs[0].type: 255 marks the extended form",
@@ -136,7 +136,7 @@ func TestWrongJSONIsEncoded(t *testing.T) {
 		jsonHead + gas(`"venue":137,`, ``) + `]}`:                                                     "tlvs[0].fields.venue: missing",
 		jsonHead + gas(`"venue":137`, `"venue":65536`) + `]}`:                                         "tlvs[0].fields.venue: 65536 is no number from 0 to 65535",
 		jsonHead + gas(`"venue":137`, `"venue":137,"padding":"00"`) + `]}`:                            "tlvs[0].fields.padding: 1 bytes, want 0",
-		jsonHead + gas(`"venue":137`, `"venue":137,"venu":1`) + `]}`:                                  "tlvs[0].fields.venu: no such member",
+		jsonHead + gas(`"venue":137`, `"venue":137,"venu":1`) + `]}`:                                  `tlvs[0].fields: no member "venu" is known here`,
 		jsonHead + `{"type":14,"fields":{"liquidity_net":"9223372036854775808"}}]}`:                   "from -9223372036854775808 to 9223372036854775807",
 		jsonHead + liquidity(`["7"]`, `7`) + `]}`:                                                     "tlvs[0].fields.reserves: want a list",
 		jsonHead + liquidity(`["7"]`, `["7","8"]`) + `]}`:                                             "tlvs[0].fields.reserves: 2 elements, but count is 1",
@@ -151,6 +151,12 @@ func TestWrongJSONIsEncoded(t *testing.T) {
 		var e *JSONError
 		if !errors.As(err, &e) || !strings.Contains(err.Error(), want) || string(b) != "x" {
 			t.Errorf("%.200s\n%v (%d bytes), want %s", text, err, len(b), want)
+		}
+	}
+	for _, name := range []string{strings.Repeat("x", 1000), strings.Repeat("\xff", 1000), `\u001b[2J`} {
+		_, err := AppendMessage(nil, []byte(`{"header":{"relay_domain":0,"version":1,"source":1,"flags":0,"sequence":0,"timestamp":0,"`+name+`":1},"tlvs":[]}`))
+		if err == nil || len(err.Error()) > 200 || strings.Contains(err.Error(), "\x1b") {
+			t.Errorf("a long or odd name: %q", err)
 		}
 	}
 	if !json.Valid([]byte(jsonHead + gas("", "") + "]}")) {
