@@ -55,7 +55,7 @@ and wider numbers are strings, payloads without a known layout are in hex. An
 error is one object on stderr with "reason" and "offset".`,
 		Example: `  myceliumctl codec decode message.bin
   myceliumctl codec decode efbeadde0101020000000000000000000000000000000000000000000000000000
-  nc -U /tmp/torq/market_data.sock | myceliumctl codec decode --stream -o json`,
+  myceliumctl sub 'market.>' --format raw | myceliumctl codec decode --stream -o json`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if !cmd.Flags().Changed("checksum") {
 				f.checksum = f.mode.Checksum()

@@ -19,7 +19,7 @@ import (
 var inputForms = []string{"auto", "hex", "base64", "raw"}
 
 const (
-	inputPeek = 4096 // bytes whose look tells the form
+	inputPeek = 4096 // most bytes whose look tells the form
 	minBase64 = 43   // digits of a header: what is shorter is taken for other text
 )
 
@@ -47,10 +47,10 @@ func openInput(cmd *cobra.Command, args []string, form string) (r io.Reader, nam
 	}
 	b := bufio.NewReaderSize(&interruptible{ctx: cmd.Context(), r: r}, inputPeek)
 	if form == "auto" {
-		head, err := b.Peek(inputPeek)
-		if len(head) == 0 && err != nil && err != io.EOF {
+		if _, err := b.Peek(1); err != nil && err != io.EOF {
 			return nil, "", done, err
 		}
+		head, _ := b.Peek(b.Buffered()) // what has come: a socket may wait long for more
 		form = textForm(head)
 	}
 	switch form {
