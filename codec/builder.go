@@ -63,8 +63,9 @@ func putHead(b []byte, typ TLVType, n int, extended bool) int {
 
 // Append adds a TLV with a payload as it is, in standard form up to 255 bytes
 // and in extended form above. AppendTrade and so on add payloads of known
-// layouts. Errors: ErrReservedType, ErrPayloadTooLarge, ErrMessageTooLarge,
-// ErrBufferTooSmall.
+// layouts. A payload that ModeBridge would not read back is refused. Errors:
+// ErrReservedType, ErrPayloadSizeMismatch, ErrPayloadTooLarge,
+// ErrMessageTooLarge, ErrBufferTooSmall.
 func (b *Builder) Append(typ TLVType, payload []byte) error {
 	dst := b.grow(typ, len(payload))
 	copy(dst, payload)
@@ -110,6 +111,8 @@ func (b *Builder) grow(typ TLVType, n int) []byte {
 	switch {
 	case typ == TypeExtended:
 		return b.fail(ErrReservedType, typ, b.n, 0, 0)
+	case head == standardHead && !typ.takes(n):
+		return b.fail(ErrPayloadSizeMismatch, typ, b.n, n, typ.FixedSize())
 	case n > MaxPayload:
 		return b.fail(ErrPayloadTooLarge, typ, b.n, n, MaxPayload)
 	case end > MaxMessage:

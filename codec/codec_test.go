@@ -436,6 +436,10 @@ func TestBuilderWritesWhatNobodyCanRead(t *testing.T) {
 		}, Error{Reason: ErrMessageTooLarge, Offset: 32 + 15*65540, Type: 200, Got: 32 + 16*65540, Want: 1 << 20}, "at most 1048576"},
 		{"the extended marker", big, func(b *Builder) { b.Append(TypeExtended, nil) },
 			Error{Reason: ErrReservedType, Offset: 32, Type: TypeExtended}, "use 0 to 254"},
+		{"a Trade of 24 bytes", big, func(b *Builder) { b.Append(TypeTrade, big[:24]) },
+			Error{Reason: ErrPayloadSizeMismatch, Offset: 32, Type: TypeTrade, Got: 24, Want: 40}, "24 bytes, need 40"},
+		{"an Economics of 30 bytes", big, func(b *Builder) { b.Append(22, big[:30]) },
+			Error{Reason: ErrPayloadSizeMismatch, Offset: 32, Type: 22, Got: 30, Want: 32}, "Economics"},
 		{"after a refusal", big[:40], func(b *Builder) { b.AppendTrade(&btcTrade); b.Append(203, nil) },
 			Error{Reason: ErrBufferTooSmall, Offset: 32, Type: TypeTrade, Got: 40, Want: 74}, "need 74"},
 	}

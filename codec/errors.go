@@ -19,7 +19,7 @@ var (
 	ErrUnsupportedVersion  = errors.New("UnsupportedVersion")  // not Version
 )
 
-// Reasons for which [Builder] refuses to build. ErrPayloadTooLarge is also why
+// Reasons for which [Builder] refuses to build, beside ErrPayloadSizeMismatch. ErrPayloadTooLarge is also why
 // a [Splitter] and a [SizeLimits] refuse a message.
 var (
 	ErrBufferTooSmall  = errors.New("BufferTooSmall")

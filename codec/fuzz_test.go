@@ -342,7 +342,10 @@ func FuzzBuilder(f *testing.F) {
 			size += MessageSize(n) - HeaderSize
 			if err != nil {
 				requireTyped(t, err, len(dst))
-				if size <= len(dst) && size <= MaxMessage && typ != TypeExtended {
+				fixed := typ.FixedSize()
+				odd := typ != TypeTrade && typ != TypeQuote && typ != TypeExtended && n <= 255 && fixed != 0 && fixed != n
+				if errors.Is(err, ErrPayloadSizeMismatch) != (odd && len(dst) >= HeaderSize) ||
+					!odd && size <= len(dst) && size <= MaxMessage && typ != TypeExtended {
 					t.Fatalf("refused %d bytes of %d: %v", size, len(dst), err)
 				}
 				break

@@ -197,8 +197,10 @@ func (r *jsonReader) message(dst []byte, o members) []byte {
 			r.fail(path, "the message has %d bytes of TLVs up to here, at most %d are possible", n, DefaultMaxPayload)
 		}
 	}
-	if r.take(o, "error") != nil {
-		r.fail("error", "the message was not decoded whole, so it cannot be encoded")
+	for _, part := range []string{"error", "missing_bytes"} {
+		if r.take(o, part) != nil {
+			r.fail(part, "the message was not decoded whole, so it cannot be encoded")
+		}
 	}
 	r.done(o, "schema", "domain", "source", "greeting", "offset", "length", "trailing_bytes")
 	if r.err != nil {

@@ -107,6 +107,7 @@ func TestWrongJSONIsEncoded(t *testing.T) {
 		`{"header":{}}`:       "header.relay_domain: missing",
 		jsonHead + `],"x":1}`: `no member "x" is known here`,
 		jsonHead + `],"error":{"reason":"TruncatedTLV","offset":36}}`:                                 "error: the message was not decoded whole",
+		jsonHead + `],"missing_bytes":1}`:                                                             "missing_bytes: the message was not decoded whole",
 		strings.TrimSuffix(jsonHead, `"tlvs":[`) + `"tlvs":7}`:                                        "tlvs: want a list",
 		head(`"relay_domain":0`, `"relay_domain":256`):                                                "header.relay_domain: 256 is no number from 0 to 255",
 		head(`"relay_domain":0`, `"relay_domain":-1`):                                                 "header.relay_domain: -1 is no",

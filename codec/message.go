@@ -33,6 +33,16 @@ func Parse(b []byte, policy ChecksumPolicy) (Message, error) {
 	return Message{bytes: b}, nil
 }
 
+// View takes b for a message whatever its payload_size and checksum say, as
+// Torq's relays do with what one read brought: only the header must be there and
+// have the magic. It is for looking at what Parse refuses.
+func View(b []byte) (Message, error) {
+	if len(b) < HeaderSize || le.Uint32(b) != Magic {
+		return Message{}, headerError(b)
+	}
+	return Message{bytes: b}, nil
+}
+
 // checkBody checks what follows the magic.
 func checkBody(b []byte, policy ChecksumPolicy) error {
 	if policy == ChecksumRequire {
@@ -160,8 +170,7 @@ func (c *Cursor) advanceExtended(rest []byte) bool {
 //
 //go:noinline
 func (c *Cursor) tolerates(typ TLVType, n int) bool {
-	l := registry[typ].Layout
-	return c.mode == ModeRelay || c.mode == ModeBridge && l != nil && l.Size == n
+	return c.mode == ModeRelay || c.mode == ModeBridge && typ.takes(n)
 }
 
 //go:noinline

@@ -169,6 +169,15 @@ func TestTorqIsNotWhatItsDocumentsSay(t *testing.T) {
 		if _, err := Parse(b, ChecksumRequire); !errors.Is(err, ErrMessageTooSmall) {
 			t.Error(err)
 		}
+		m, err := View(b)
+		if types, werr := walk(m, ModeBridge); err != nil || werr != nil || len(types) != 1 || !bytes.Equal(m.Bytes(), b) {
+			t.Errorf("seen as it is: %v, %v, %v", types, err, werr)
+		}
+		for want, bad := range map[error][]byte{ErrMessageTooSmall: b[:31], ErrInvalidMagic: b[1:]} {
+			if m, err := View(bad); !errors.Is(err, want) || m.Bytes() != nil {
+				t.Errorf("%v, want %v", err, want)
+			}
+		}
 	})
 	t.Run("13 any version and flags", func(t *testing.T) {
 		b := trade()

@@ -16,25 +16,16 @@ import (
 var update = flag.Bool("update", false, "write generated documents anew")
 
 func TestConfigReferenceIsCurrent(t *testing.T) {
-	file := filepath.Join(root, "docs", "config.md")
-	want := "<!-- Generated from internal/config by \"make docs\". -->\n\n" + config.Reference()
-	if *update {
-		if err := os.WriteFile(file, []byte(want), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	got, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if string(got) != want {
-		t.Errorf("%s is not what internal/config says: run make docs", file)
-	}
+	generated(t, "config.md", "internal/config", config.Reference())
 }
 
-func TestTypeReferenceIsCurrent(t *testing.T) {
-	file := filepath.Join(root, "docs", "tlv.md")
-	want := typeReference()
+func TestTypeReferenceIsCurrent(t *testing.T) { generated(t, "tlv.md", "codec", typeReference()) }
+
+// generated compares a document with what a package says now, or writes it anew.
+func generated(t *testing.T, name, from, text string) {
+	t.Helper()
+	file := filepath.Join(root, "docs", name)
+	want := "<!-- Generated from " + from + " by \"make docs\". -->\n\n" + text
 	if *update {
 		if err := os.WriteFile(file, []byte(want), 0o644); err != nil {
 			t.Fatal(err)
@@ -45,14 +36,14 @@ func TestTypeReferenceIsCurrent(t *testing.T) {
 		t.Fatal(err)
 	}
 	if string(got) != want {
-		t.Errorf("%s is not what codec says: run make docs", file)
+		t.Errorf("%s is not what %s says: run make docs", file, from)
 	}
 }
 
 // typeReference is the table of TLV types, the layouts and the names, as Markdown.
 func typeReference() string {
 	var b strings.Builder
-	b.WriteString("<!-- Generated from codec by \"make docs\". -->\n\n# TLV types\n\n" +
+	b.WriteString("# TLV types\n\n" +
 		"What is known of the types of Protocol V2 messages; `myceliumctl codec types` prints the same. Sizes are the payload's in\n" +
 		"bytes as Torq's registry has them; where a layout is known, its size is what is on the wire. All integers are\n" +
 		"little-endian. 64-bit and wider numbers are strings in JSON; addresses and `bytes8` are hex.\n\n" +

@@ -46,7 +46,7 @@ Modes say what is refused:
   strict  what Torq's own parser refuses: also a checksum of 0, and a Quote of 56
           bytes, as all producers send it, since its registry says 52
   relay   what Torq's relays drop: no header, wrong magic; TLVs are shown as far
-          as they can be read, and bytes after the message are counted
+          as they can be read, bytes missing or left over are counted
 --checksum overrides what the mode does with the checksum: ignore,
 verify-if-nonzero or require.
 
@@ -127,37 +127,40 @@ func (d *decoding) one(in io.Reader) error {
 	if len(b) > maxSingle {
 		return withHint(fmt.Errorf("%s: more than %s", d.name, config.FormatSize(maxSingle)), "--stream decodes many messages, one after the other")
 	}
-	trailing := 0
+	missing := 0
 	if h, err := codec.ParseHeader(b); err == nil && d.mode == codec.ModeRelay {
-		if n := codec.HeaderSize + int(h.PayloadSize); n < len(b) {
-			trailing = len(b) - n
-			b = b[:n]
-		}
+		missing = codec.HeaderSize + int(h.PayloadSize) - len(b)
+		b = b[:len(b)+min(missing, 0)]
 	}
-	m, err := d.parse(b)
+	var m codec.Message
+	if missing > 0 && d.checksum == codec.ChecksumIgnore {
+		d.a.note(d.cmd, "%s missing at the end of the message", count(missing, "byte", "bytes"))
+		m, err = codec.View(b)
+	} else {
+		m, err = codec.Parse(b, d.checksum)
+	}
+	if err == nil {
+		err = d.walk(m)
+	}
 	if err != nil {
 		return d.hint(refused(err, 0))
 	}
-	if trailing > 0 {
-		d.a.note(d.cmd, "%s after the message", count(trailing, "byte", "bytes"))
+	if missing < 0 {
+		d.a.note(d.cmd, "%s after the message", count(-missing, "byte", "bytes"))
 	}
-	return d.message(m, 0, trailing)
+	return d.message(m, 0, missing)
 }
 
-// parse applies the mode.
-func (d *decoding) parse(b []byte) (codec.Message, error) {
-	m, err := codec.Parse(b, d.checksum)
-	if err != nil {
-		return m, err
-	}
+// walk applies the mode to the TLVs.
+func (d *decoding) walk(m codec.Message) error {
 	c := m.Cursor(d.mode)
 	for c.Next() {
 	}
 	if d.mode == codec.ModeRelay && c.Err() != nil {
 		d.a.note(d.cmd, "%v: the rest is not decoded", c.Err())
-		return m, nil
+		return nil
 	}
-	return m, c.Err()
+	return c.Err()
 }
 
 // hint tells the way to see a message that was refused nevertheless.
@@ -187,10 +190,9 @@ type skippedPart struct {
 
 type refusedMessage struct {
 	decodedAt
-	Reason        string `json:"reason"`
-	ReasonOffset  uint64 `json:"reason_offset"` // in the stream
-	Error         string `json:"error"`
-	TrailingBytes int    `json:"-"`
+	Reason       string `json:"reason"`
+	ReasonOffset uint64 `json:"reason_offset"` // in the stream
+	Error        string `json:"error"`
 }
 
 type decodedStream struct {
@@ -252,7 +254,10 @@ func (d *decoding) all(in io.Reader, limit uint32) error {
 }
 
 func (d *decoding) piece(p codec.Piece) error {
-	m, err := d.parse(p.Message)
+	m, err := codec.Parse(p.Message, d.checksum)
+	if err == nil {
+		err = d.walk(m)
+	}
 	if err == nil {
 		return d.message(m, p.Offset, 0)
 	}
@@ -263,7 +268,7 @@ func (d *decoding) piece(p codec.Piece) error {
 		return err
 	}
 	if d.a.output == "json" {
-		return d.object("codec_refused", refusedMessage{decodedAt{p.Offset, len(p.Message)}, r.reason, r.offset, r.Error(), 0})
+		return d.object("codec_refused", refusedMessage{decodedAt{p.Offset, len(p.Message)}, r.reason, r.offset, r.Error()})
 	}
 	return d.trouble(r.Error())
 }
@@ -318,15 +323,19 @@ func (d *decoding) object(thing string, v any) error {
 	return err
 }
 
-// message prints a message that starts at this byte of the input.
-func (d *decoding) message(m codec.Message, at uint64, trailing int) error {
+// message prints a message that starts at this byte of the input and lacks
+// bytes, or has some behind it where that is negative.
+func (d *decoding) message(m codec.Message, at uint64, missing int) error {
 	if d.a.output != "json" {
 		d.a.writeMessage(d.out, m, at, d.dialect)
 		return nil
 	}
 	b := fmt.Appendf(d.line[:0], `{"schema":%q,"offset":%d,"length":%d,`, schemaName("codec_message"), at, len(m.Bytes()))
-	if trailing > 0 {
-		b = fmt.Appendf(b, `"trailing_bytes":%d,`, trailing)
+	switch {
+	case missing > 0:
+		b = fmt.Appendf(b, `"missing_bytes":%d,`, missing)
+	case missing < 0:
+		b = fmt.Appendf(b, `"trailing_bytes":%d,`, -missing)
 	}
 	start := len(b)
 	b = m.AppendJSON(b, d.dialect)
