@@ -85,16 +85,17 @@ build: ## bin/myceliumctl
 demo: build ## real messages through shared memory, in 10 seconds
 	@bin/myceliumctl demo $(ARGS)
 
-bench: build ## latency and throughput between pinned processes, beside their floors
+bench: build ## latency and throughput between pinned processes, beside their floors; the codec on one core
 	bin/myceliumctl bench latency
 	bin/myceliumctl bench latency --idle park
 	bin/myceliumctl bench throughput
 	bin/myceliumctl bench throughput --size 256
 	bin/myceliumctl bench throughput --size 1024
 	bin/myceliumctl bench throughput --subscribers 3
+	@scripts/bench-codec.sh
 
-docs: ## write docs/config.md anew from the table of keys
-	$(GO) test -count=1 ./tests -run TestConfigReferenceIsCurrent -update
+docs: ## write docs/config.md and docs/tlv.md anew from the tables of keys and types
+	$(GO) test -count=1 ./tests -run 'Test.*ReferenceIsCurrent' -update
 
 clean: ## remove what the other targets made
 	rm -rf bin out

@@ -138,6 +138,7 @@ or quota; 130 and 143 interrupted by SIGINT and SIGTERM.`,
 			root.AddCommand(c)
 		}
 	}
+	add("data", newCodecCommand(a))
 	add("bus", newRegistryCommand(a), newTopicCommand(a))
 	add("bus", topicCommands(a, "")...)
 	add("data", newPubCommand(a), newSubCommand(a), newHzCommand(a), newReplayCommand(a))
