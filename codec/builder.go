@@ -38,28 +38,13 @@ func tlvHead(n int) int {
 	return standardHead
 }
 
-// Append adds a TLV, in standard form up to 255 payload bytes and in extended
-// form above. Errors: ErrReservedType, ErrPayloadTooLarge, ErrMessageTooLarge,
+// Append adds a TLV with a payload as it is, in standard form up to 255 bytes
+// and in extended form above. AppendTrade and so on add payloads of known
+// layouts. Errors: ErrReservedType, ErrPayloadTooLarge, ErrMessageTooLarge,
 // ErrBufferTooSmall.
 func (b *Builder) Append(typ TLVType, payload []byte) error {
 	dst := b.grow(typ, len(payload))
 	copy(dst, payload)
-	return b.err
-}
-
-// AppendTrade adds a TypeTrade TLV.
-func (b *Builder) AppendTrade(t *Trade) error {
-	if dst := b.grow(TypeTrade, TradeSize); dst != nil {
-		t.Put(dst)
-	}
-	return b.err
-}
-
-// AppendQuote adds a TypeQuote TLV of QuoteSize bytes.
-func (b *Builder) AppendQuote(q *Quote) error {
-	if dst := b.grow(TypeQuote, QuoteSize); dst != nil {
-		q.Put(dst)
-	}
 	return b.err
 }
 

@@ -11,7 +11,7 @@ import (
 )
 
 func FuzzParse(f *testing.F) {
-	for _, text := range []string{krakenTrade, binanceQuote, extendedTrade, greeting, "efbeadde", "deadbeef"} {
+	for _, text := range []string{krakenTrade, binanceQuote, extendedTrade, greetingHex, "efbeadde", "deadbeef"} {
 		f.Add(unhex(f, text))
 	}
 	tail := func(text string) {

@@ -47,20 +47,18 @@ type Header struct {
 // (ErrMessageTooSmall) and the magic (ErrInvalidMagic), nothing else: see
 // Parse for a whole message.
 func ParseHeader(b []byte) (Header, error) {
-	if err := checkHeader(b); err != nil {
-		return Header{}, err
+	if len(b) < HeaderSize || le.Uint32(b) != Magic {
+		return Header{}, headerError(b)
 	}
 	return readHeader(b), nil
 }
 
-func checkHeader(b []byte) error {
+//go:noinline
+func headerError(b []byte) error {
 	if len(b) < HeaderSize {
 		return &Error{Reason: ErrMessageTooSmall, Got: uint64(len(b)), Want: HeaderSize}
 	}
-	if magic := le.Uint32(b[offMagic:]); magic != Magic {
-		return &Error{Reason: ErrInvalidMagic, Got: uint64(magic), Want: Magic}
-	}
-	return nil
+	return &Error{Reason: ErrInvalidMagic, Got: uint64(le.Uint32(b)), Want: Magic}
 }
 
 // readHeader reads b[:HeaderSize].
@@ -101,12 +99,3 @@ func Checksum(msg []byte) uint32 {
 	}
 	return crc32.Update(crc32.ChecksumIEEE(msg[:offChecksum]), crc32.IEEETable, msg[HeaderSize:])
 }
-
-// ChecksumPolicy says what Parse does with the checksum field.
-type ChecksumPolicy uint8
-
-const (
-	ChecksumIgnore          ChecksumPolicy = iota // do not look at it
-	ChecksumVerifyIfNonzero                       // 0 means not computed, anything else must be right
-	ChecksumRequire                               // must be right; a 0 is wrong unless the checksum is 0
-)

@@ -18,23 +18,45 @@ type Message struct {
 // walked. The Message refers to b, which must stay as it is while it is used.
 //
 // Errors are *Error with reason ErrMessageTooSmall, ErrInvalidMagic,
-// ErrLengthMismatch or ErrChecksumMismatch.
+// ErrTrailingBytes or ErrChecksumMismatch. With ChecksumRequire the checksum
+// comes before the length and covers all of b, as in Torq's strict parser:
+// bytes after the message are then an ErrChecksumMismatch.
 func Parse(b []byte, policy ChecksumPolicy) (Message, error) {
-	if err := checkHeader(b); err != nil {
-		return Message{}, err
+	if len(b) < HeaderSize || le.Uint32(b) != Magic {
+		return Message{}, headerError(b)
 	}
-	if got, want := uint64(len(b)-HeaderSize), uint64(le.Uint32(b[offPayloadSize:])); got != want {
-		return Message{}, &Error{Reason: ErrLengthMismatch, Offset: offPayloadSize, Got: got, Want: want}
-	}
-	if policy != ChecksumIgnore {
-		stored := le.Uint32(b[offChecksum:])
-		if stored != 0 || policy == ChecksumRequire {
-			if sum := Checksum(b); sum != stored {
-				return Message{}, &Error{Reason: ErrChecksumMismatch, Offset: offChecksum, Got: uint64(stored), Want: uint64(sum)}
-			}
+	if policy != ChecksumIgnore || len(b)-HeaderSize != int(le.Uint32(b[offPayloadSize:])) {
+		if err := checkBody(b, policy); err != nil {
+			return Message{}, err
 		}
 	}
 	return Message{bytes: b}, nil
+}
+
+// checkBody checks what follows the magic.
+func checkBody(b []byte, policy ChecksumPolicy) error {
+	if policy == ChecksumRequire {
+		if err := checkSum(b); err != nil {
+			return err
+		}
+	}
+	got, want := uint64(len(b)), HeaderSize+uint64(le.Uint32(b[offPayloadSize:]))
+	switch {
+	case got < want:
+		return &Error{Reason: ErrMessageTooSmall, Offset: offPayloadSize, Got: got, Want: want}
+	case got > want:
+		return &Error{Reason: ErrTrailingBytes, Offset: int(want), Got: got, Want: want}
+	case policy == ChecksumVerifyIfNonzero && le.Uint32(b[offChecksum:]) != 0:
+		return checkSum(b)
+	}
+	return nil
+}
+
+func checkSum(b []byte) error {
+	if stored, sum := le.Uint32(b[offChecksum:]), Checksum(b); sum != stored {
+		return &Error{Reason: ErrChecksumMismatch, Offset: offChecksum, Got: uint64(stored), Want: uint64(sum)}
+	}
+	return nil
 }
 
 // Header reads the header.
@@ -47,18 +69,6 @@ func (m Message) Header() Header {
 
 // Bytes returns the message as it was handed to Parse.
 func (m Message) Bytes() []byte { return m.bytes }
-
-// Mode says how strictly TLVs are checked while they are walked.
-type Mode uint8
-
-const (
-	// ModeBridge checks the framing of TLVs and leaves their sizes to the functions that parse payloads.
-	ModeBridge Mode = iota
-	// ModeStrict refuses what Torq's own parser refuses: also a standard TLV whose type has a fixed
-	// size in the registry and whose payload has another. That includes a Quote of 56 bytes,
-	// which producers send and the registry lists as 52. Extended TLVs are not size-checked.
-	ModeStrict
-)
 
 // TLV is one type-length-value of a message.
 type TLV struct {
@@ -145,6 +155,19 @@ func (c *Cursor) fail(reason error, typ TLVType, got, want uint64) bool {
 // Err returns the *Error that ended the walk, or nil. Its reason is
 // ErrTruncatedTLV, ErrInvalidExtendedTLV or, in ModeStrict, ErrPayloadSizeMismatch.
 func (c *Cursor) Err() error { return c.err }
+
+// Find returns the first TLV of a type, in either form, in ModeBridge; what
+// follows it is not looked at. ok is false if there is none before the end or
+// before a TLV that is wrong.
+func (m Message) Find(typ TLVType) (t TLV, ok bool) {
+	c := m.Cursor(ModeBridge)
+	for c.Next() {
+		if c.TLV.Type == typ {
+			return c.TLV, true
+		}
+	}
+	return TLV{}, false
+}
 
 // TLVs ranges over the TLVs in ModeBridge. A TLV that is wrong comes last, as
 // a zero TLV with the error that Cursor.Err would give.
