@@ -2,7 +2,6 @@ package torqbridge
 
 import (
 	"net"
-	"os"
 	"sync/atomic"
 	"time"
 
@@ -35,6 +34,9 @@ type client struct {
 // readBytes is how much one read takes at most.
 const readBytes = 256 << 10
 
+// ourQueue is the queue of the comparison, which is to see all there is.
+const ourQueue = 1 << 30
+
 // halfClosedLook is how often it is looked after a peer that writes no more, when
 // there is nothing to send to it.
 const halfClosedLook = time.Second
@@ -42,7 +44,7 @@ const halfClosedLook = time.Second
 // admit takes a new connection in.
 func (d *domain) admit(conn *net.UnixConn) {
 	c := &client{d: d, id: d.nextID.Add(1), conn: conn, pid: peer(conn), drained: make(chan struct{}), flushed: make(chan struct{})}
-	c.ours = c.pid == os.Getpid()
+	c.ours = conn.RemoteAddr().String() == d.witnessName()
 	var skip func(uint64, uint32) bool
 	from := uint64(noIndex)
 	if m := d.missed(c); m != nil {
@@ -55,7 +57,11 @@ func (d *domain) admit(conn *net.UnixConn) {
 			return origin == c.id || inner != nil && inner(index, origin)
 		}
 	}
-	c.tap = d.hub.tap(d.cfg.Queue, from, skip)
+	queue := d.cfg.Queue
+	if c.ours {
+		queue = ourQueue
+	}
+	c.tap = d.hub.tap(queue, from, skip)
 	w, err := newWriter(conn, int(d.cfg.Join))
 	d.mu.Lock()
 	ended := d.serving == nil || err != nil
@@ -77,7 +83,7 @@ func (d *domain) admit(conn *net.UnixConn) {
 // read takes what the peer sends, to its end.
 func (c *client) read() {
 	defer c.d.wg.Done()
-	defer c.half(c.drained)
+	defer c.half()
 	d := c.d
 	s := codec.NewSplitter(codec.SplitterOptions{MaxPayload: uint32(d.maxMessage - codec.HeaderSize)})
 	var msgs [][]byte
@@ -96,6 +102,7 @@ func (c *client) read() {
 			break
 		}
 	}
+	close(c.drained)
 	for c.halves.Load() == 0 { // it may only have shut down its writing end
 		if gone(c.conn) {
 			c.tap.close()
@@ -124,8 +131,9 @@ func (d *domain) cut(s *codec.Splitter, msgs [][]byte) [][]byte {
 // write sends what the tap gives, to its end.
 func (c *client) write(w *writer) {
 	defer c.d.wg.Done()
-	defer c.half(c.flushed)
+	defer c.half()
 	defer func() {
+		close(c.flushed)
 		_, dropped := c.tap.at()
 		c.d.stats.droppedBefore.Add(dropped)
 		c.tap.close()
@@ -142,8 +150,7 @@ func (c *client) write(w *writer) {
 }
 
 // half notes that reading or writing has ended; the second of them closes.
-func (c *client) half(done chan struct{}) {
-	close(done)
+func (c *client) half() {
 	if c.halves.Add(1) < 2 {
 		return
 	}

@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/torq/mycelium/codec"
@@ -37,9 +35,6 @@ type mirror struct {
 	err     error // why it waits
 	resume  uint64
 	endedAt time.Time
-
-	in, out, refused, tooLarge atomic.Uint64
-	lastIn                     atomic.Int64 // monotonic ns
 }
 
 const (
@@ -88,12 +83,7 @@ func (m *mirror) dial(ctx context.Context) (*net.UnixConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	conn := c.(*net.UnixConn)
-	if peer(conn) == os.Getpid() && !m.d.b.relayInside {
-		_ = conn.Close()
-		return nil, errors.New("there is no relay: the bridge itself answers")
-	}
-	return conn, nil
+	return c.(*net.UnixConn), nil
 }
 
 // session mirrors over one connection.
@@ -154,15 +144,14 @@ func (m *mirror) read(conn *net.UnixConn, e *echoes) error {
 		for _, msg := range msgs {
 			own, lost := e.own(msg)
 			if lost > 0 {
-				m.refused.Add(lost)
+				m.d.stats.relayRefused.Add(lost)
 			}
 			if !own {
 				kept = append(kept, msg)
 			}
 		}
 		if len(kept) > 0 {
-			m.lastIn.Store(monotonic())
-			m.in.Add(d.ingest(originRelay, kept))
+			d.stats.fromRelay.Add(d.ingest(originRelay, kept))
 		}
 		if err != nil {
 			return err
@@ -177,7 +166,7 @@ func (m *mirror) write(w *writer, conn *net.UnixConn, t *tap, e *echoes) error {
 	var b batch
 	for t.take(&b) {
 		if len(b.ends) == 1 && len(b.buf) > relayReadBytes {
-			m.tooLarge.Add(1)
+			m.d.stats.relayTooLarge.Add(1)
 			m.d.log.Warn("torqbridge: a message is too large for the old relay: its clients do not get it", "domain", m.d.cfg.Name, "bytes", len(b.buf))
 			continue
 		}
@@ -187,7 +176,7 @@ func (m *mirror) write(w *writer, conn *net.UnixConn, t *tap, e *echoes) error {
 		now := time.Now()
 		for i := range b.ends {
 			if lost := e.add(b.message(i), b.index[i], now); lost > 0 {
-				m.refused.Add(lost)
+				m.d.stats.relayRefused.Add(lost)
 			}
 		}
 		if err := conn.SetWriteDeadline(now.Add(relayStuck)); err != nil {
@@ -196,7 +185,7 @@ func (m *mirror) write(w *writer, conn *net.UnixConn, t *tap, e *echoes) error {
 		if _, err := conn.Write(b.buf); err != nil {
 			return fmt.Errorf("write: %w", err)
 		}
-		m.out.Add(uint64(len(b.ends)))
+		m.d.stats.toRelay.Add(uint64(len(b.ends)))
 	}
 	return nil
 }
