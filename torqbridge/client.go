@@ -87,6 +87,7 @@ func (c *client) read() {
 	d := c.d
 	s := codec.NewSplitter(codec.SplitterOptions{MaxPayload: uint32(d.maxMessage - codec.HeaderSize)})
 	var msgs [][]byte
+	d.settle()
 	for {
 		n, err := c.conn.Read(s.Room(readBytes))
 		s.Filled(n)
@@ -112,6 +113,25 @@ func (c *client) read() {
 		case <-time.After(halfClosedLook):
 		case <-c.flushed:
 		}
+	}
+}
+
+// settleTime is for what a producer that has just moved had sent to the old relay:
+// that comes through the mirror, and what it sends now must not overtake it.
+const settleTime = 100 * time.Millisecond
+
+// settle waits before the first read of a new client, if there is a relay from which
+// it may have come.
+func (d *domain) settle() {
+	d.mu.Lock()
+	s := d.serving
+	d.mu.Unlock()
+	if s == nil || !s.mirror.connected() {
+		return
+	}
+	select {
+	case <-s.ctx.Done():
+	case <-time.After(settleTime):
 	}
 }
 

@@ -168,15 +168,26 @@ func trade(source codec.Source, symbol string, seq uint64) []byte {
 // ledger counts what one reader got of each source.
 type ledger struct {
 	mu    sync.Mutex
-	next  map[byte]uint64
+	next  map[stream]uint64
 	seen  map[byte]map[uint64]int
 	order int // messages that came after a later one of their source
 	total int
 }
 
-func newLedger() *ledger { return &ledger{next: map[byte]uint64{}, seen: map[byte]map[uint64]int{}} }
+// stream is what keeps its order: a source, on the bus of one topic.
+type stream struct {
+	source byte
+	topic  shm.TopicID
+}
 
-func (l *ledger) add(m []byte) {
+func newLedger() *ledger { return &ledger{next: map[stream]uint64{}, seen: map[byte]map[uint64]int{}} }
+
+func (l *ledger) add(m []byte) { l.addOn(0, m) }
+
+func (l *ledger) addOn(topic shm.TopicID, m []byte) {
+	if codec.IsGreeting(m) {
+		return
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	source, seq := m[6], binary.LittleEndian.Uint64(m[8:])
@@ -184,10 +195,10 @@ func (l *ledger) add(m []byte) {
 		l.seen[source] = map[uint64]int{}
 	}
 	l.seen[source][seq]++
-	if seq < l.next[source] {
+	if seq < l.next[stream{source, topic}] {
 		l.order++
 	}
-	l.next[source] = seq + 1
+	l.next[stream{source, topic}] = seq + 1
 	l.total++
 }
 
@@ -244,7 +255,7 @@ func (p *place) subscribe(pattern string) *ledger {
 	l := newLedger()
 	ctx, stop := context.WithCancel(p.ctx)
 	done := make(chan error, 1)
-	go func() { done <- sub.Run(ctx, nil, func(f shm.Frame) { l.add(f.Payload) }) }()
+	go func() { done <- sub.Run(ctx, nil, func(f shm.Frame) { l.addOn(f.Topic, f.Payload) }) }()
 	p.t.Cleanup(func() {
 		stop()
 		<-done
