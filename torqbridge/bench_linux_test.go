@@ -63,6 +63,7 @@ var _ = testproc.Register("bridge", func(args []string) error {
 		return err
 	}
 	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
 	if file := os.Getenv("BRIDGE_PROFILE"); file != "" {
 		f, err := os.Create(file)
 		if err != nil {

@@ -120,20 +120,20 @@ func TestMessageIsLostOrDoubledOnTheWayThereAndBack(t *testing.T) {
 	at := p1.sent.Load()
 	eventually(t, "the producers go on", func() bool { return p1.sent.Load() > at+500 })
 	n1, n2 := p1.stop(), p2.stop()
-	for end := time.Now().Add(5 * time.Second); c1.count() < int(n1+n2+2000) && time.Now().Before(end); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(5 * time.Second); c1.Total() < int(n1+n2+2000) && time.Now().Before(end); time.Sleep(time.Millisecond) {
 	}
 	time.Sleep(300 * time.Millisecond) // what comes now is too much
-	c1.check(t, "old consumer", 1, 0, n1)
-	c1.check(t, "old consumer", 2, 0, n2)
-	c1.check(t, "old consumer", 3, 0, 2000)
-	c2.check(t, "new consumer", 1, from1, n1)
-	c2.check(t, "new consumer", 2, from2, n2)
-	c2.check(t, "new consumer", 3, 500, 2000)
+	check(t, c1, "old consumer", 1, 0, n1)
+	check(t, c1, "old consumer", 2, 0, n2)
+	check(t, c1, "old consumer", 3, 0, 2000)
+	check(t, c2, "new consumer", 1, from1, n1)
+	check(t, c2, "new consumer", 2, from2, n2)
+	check(t, c2, "new consumer", 3, 500, 2000)
 	if s := p.status(); s.Lost != 0 || s.RelayRefused != 0 {
 		t.Errorf("status %+v", s)
 	}
 	if p1.p.Reconnects == 0 {
 		t.Error("the rollback did not reach the producers")
 	}
-	onBus.check(t, "bus", 1, fromHere+100, n1)
+	check(t, onBus, "bus", 1, fromHere+100, n1)
 }

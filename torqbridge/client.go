@@ -74,7 +74,9 @@ func (d *domain) admit(conn *net.UnixConn) {
 		_ = conn.Close()
 		return
 	}
-	d.stats.accepted.Add(1)
+	if !c.ours {
+		d.stats.accepted.Add(1)
+	}
 	d.wg.Add(2)
 	go c.read()
 	go c.write(w)

@@ -210,7 +210,7 @@ func LoadConfig(file string) (*Config, error) {
 		return nil, err
 	}
 	c.fill()
-	c.check(f.Add)
+	c.check(f.Failed, f.Add)
 	if err := f.Err(); err != nil {
 		return nil, err
 	}
@@ -240,8 +240,9 @@ func (c *Config) fill() {
 	}
 }
 
-// check finds what is wrong between keys that are right by themselves.
-func (c *Config) check(add func(key, msg string)) {
+// check finds what is wrong between keys that are right by themselves; bad tells
+// which are not.
+func (c *Config) check(bad func(key string) bool, add func(key, msg string)) {
 	if len(c.Domains) == 0 {
 		add("domain", "no [[domain]]: name at least one of "+strings.Join(domainNames, ", "))
 	}
@@ -254,6 +255,9 @@ func (c *Config) check(add func(key, msg string)) {
 		d := &c.Domains[i]
 		at := fmt.Sprintf("domain[%d]", i)
 		if d.Name == "" {
+			if bad(at + ".name") {
+				continue
+			}
 			add(at, "a domain has no name: write market_data, signals or execution")
 		}
 		if first[d.Name] {
@@ -278,7 +282,7 @@ func (c *Config) check(add func(key, msg string)) {
 	seen := map[string]bool{}
 	for i, m := range c.Maps {
 		at := fmt.Sprintf("map[%d]", i)
-		if m.Match == "" || m.Topic == "" {
+		if (m.Match == "" || m.Topic == "") && !bad(at+".match") && !bad(at+".topic") {
 			add(at, "a map needs both match and topic")
 		}
 		if seen[m.Match] && m.Match != "" {
@@ -292,7 +296,7 @@ func (c *Config) check(add func(key, msg string)) {
 func (c *Config) Validate() error {
 	c.fill()
 	var all []string
-	c.check(func(key, msg string) { all = append(all, msg) })
+	c.check(func(string) bool { return false }, func(key, msg string) { all = append(all, msg) })
 	if len(all) > 0 {
 		return fmt.Errorf("torqbridge: configuration: %s", strings.Join(all, "; "))
 	}

@@ -2,7 +2,6 @@ package torqbridge
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
 	"log/slog"
 	"os"
@@ -165,76 +164,23 @@ func trade(source codec.Source, symbol string, seq uint64) []byte {
 	return b
 }
 
-// ledger counts what one reader got of each source.
-type ledger struct {
-	mu    sync.Mutex
-	next  map[stream]uint64
-	seen  map[byte]map[uint64]int
-	order int // messages that came after a later one of their source
-	total int
-}
-
-// stream is what keeps its order: a source, on the bus of one topic.
-type stream struct {
-	source byte
-	topic  shm.TopicID
-}
-
-func newLedger() *ledger { return &ledger{next: map[stream]uint64{}, seen: map[byte]map[uint64]int{}} }
-
-func (l *ledger) add(m []byte) { l.addOn(0, m) }
-
-func (l *ledger) addOn(topic shm.TopicID, m []byte) {
-	if codec.IsGreeting(m) {
-		return
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	source, seq := m[6], binary.LittleEndian.Uint64(m[8:])
-	if l.seen[source] == nil {
-		l.seen[source] = map[uint64]int{}
-	}
-	l.seen[source][seq]++
-	if seq < l.next[stream{source, topic}] {
-		l.order++
-	}
-	l.next[stream{source, topic}] = seq + 1
-	l.total++
-}
-
-func (l *ledger) count() int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.total
-}
-
-// check demands messages from up to, not including, to, once each and in order.
-func (l *ledger) check(t testing.TB, who string, source codec.Source, from, to uint64) {
+// check demands the messages of a source from up to, not including, to, once each
+// and in order.
+func check(t testing.TB, l *legacy.Ledger, who string, source codec.Source, from, to uint64) {
 	t.Helper()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	lost, doubled := 0, 0
-	for i := from; i < to; i++ {
-		switch l.seen[byte(source)][i] {
-		case 0:
-			lost++
-		case 1:
-		default:
-			doubled++
-		}
-	}
-	if lost+doubled+l.order > 0 {
-		t.Errorf("%s, source %v: %d of %d lost, %d doubled, %d out of order", who, source, lost, to-from, doubled, l.order)
+	got := l.Of(byte(source), from)
+	if want := (legacy.Account{First: from, Next: to}); got != want {
+		t.Errorf("%s, source %v: %+v, want %+v", who, source, got, want)
 	}
 }
 
 // consume runs a consumer into a ledger.
-func (p *place) consume(path string) (*legacy.Consumer, *ledger) {
+func (p *place) consume(path string) (*legacy.Consumer, *legacy.Ledger) {
 	p.t.Helper()
 	c, err := legacy.NewConsumer(path)
 	must(p.t, err)
-	l := newLedger()
-	go func() { _ = c.Run(true, l.add) }()
+	l := &legacy.Ledger{}
+	go func() { _ = c.Run(true, func(m []byte) { l.Add(0, m) }) }()
 	p.t.Cleanup(func() { _ = c.Close() })
 	return c, l
 }
@@ -248,14 +194,14 @@ func (p *place) produce(path string) *legacy.Producer {
 }
 
 // subscribe reads a pattern of the bus into a ledger.
-func (p *place) subscribe(pattern string) *ledger {
+func (p *place) subscribe(pattern string) *legacy.Ledger {
 	p.t.Helper()
 	sub, err := p.dial().Subscriber(p.ctx, pattern, &shm.SubscriberOptions{Mode: shm.Lossless})
 	must(p.t, err)
-	l := newLedger()
+	l := &legacy.Ledger{}
 	ctx, stop := context.WithCancel(p.ctx)
 	done := make(chan error, 1)
-	go func() { done <- sub.Run(ctx, nil, func(f shm.Frame) { l.addOn(f.Topic, f.Payload) }) }()
+	go func() { done <- sub.Run(ctx, nil, func(f shm.Frame) { l.Add(uint64(f.Topic), f.Payload) }) }()
 	p.t.Cleanup(func() {
 		stop()
 		<-done

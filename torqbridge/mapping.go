@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -32,6 +33,9 @@ var domainNames = func() (names []string) {
 	}
 	return names
 }()
+
+// DomainNames are the names of the domains that have a relay.
+func DomainNames() []string { return slices.Clone(domainNames) }
 
 // domainOf returns the domain of that name, or the first.
 func domainOf(name string) *domainInfo {

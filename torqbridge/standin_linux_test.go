@@ -17,9 +17,9 @@ func TestMessageOfAnOldProducerIsLostOnItsWay(t *testing.T) {
 	for i := range uint64(n) {
 		must(t, prod.Send(trade(codec.SourceKraken, []string{"BTC", "ETH", "SOL"}[i%3], i)))
 	}
-	eventually(t, "the bus has all", func() bool { return onBus.count() == n })
-	eventually(t, "the consumer has all", func() bool { return onSocket.count() == n })
-	onSocket.check(t, "consumer", codec.SourceKraken, 0, n)
+	eventually(t, "the bus has all", func() bool { return onBus.Total() == n })
+	eventually(t, "the consumer has all", func() bool { return onSocket.Total() == n })
+	check(t, onSocket, "consumer", codec.SourceKraken, 0, n)
 	s := p.status()
 	if s.In != n || s.Greetings != 1 || s.Topics != 4 || s.Lost != 0 || s.Served != "bridge" {
 		t.Errorf("status %+v", s)

@@ -184,6 +184,9 @@ func ReadFile(name string, tables ...Table) (*File, error) {
 // "topic[0].name".
 func (f *File) Set(key string) bool { _, ok := f.l.origins[key]; return ok }
 
+// Failed reports whether the value of a key could not be used.
+func (f *File) Failed(key string) bool { return f.l.failed[key] }
+
 // Add notes that the value of a key is wrong for a reason that its kind does not know.
 func (f *File) Add(key, msg string) {
 	f.l.add(key, f.l.spans.at(key, f.Set(key)), msg, "")
