@@ -58,11 +58,8 @@ func newHub(historyBytes int) *hub {
 	return h
 }
 
-// maxMessage is the longest message that a hub takes.
-func (h *hub) maxMessage() int { return len(h.arena) / 4 }
-
 // put appends messages of one origin. It waits for lossless taps that are a whole
-// history behind. Messages longer than maxMessage are not for it.
+// history behind. A message must be shorter than the history.
 func (h *hub) put(origin uint32, msgs [][]byte) {
 	h.mu.Lock()
 	for _, m := range msgs {
@@ -266,13 +263,6 @@ func (t *tap) holdAt(index uint64) {
 	t.h.mu.Lock()
 	t.hold = index
 	t.signal()
-	t.h.mu.Unlock()
-}
-
-// rewind moves the tap back, or to the oldest item that is left after that.
-func (t *tap) rewind(to uint64) {
-	t.h.mu.Lock()
-	t.next = max(min(t.next, to), t.h.oldest)
 	t.h.mu.Unlock()
 }
 

@@ -56,14 +56,14 @@ func (s *state) begin(name string, configured Mode, now time.Time, c *Config) (m
 		d = &domainState{Mode: configured, Configured: configured}
 		s.Domains[name] = d
 	}
-	if d.Configured != configured {
-		d.Mode, d.Configured, d.Crashes = configured, configured, nil
-	}
 	if d.Running && d.Mode == ModeBus {
 		d.Crashes = append(d.Crashes, now)
 		if n := len(d.Crashes); n > c.MaxCrashes {
 			d.Crashes = d.Crashes[n-c.MaxCrashes:]
 		}
+	}
+	if d.Configured != configured {
+		d.Mode, d.Configured, d.Crashes = configured, configured, nil
 	}
 	d.Running = true
 	if d.Mode == ModeBus && !c.NoAutoRollback && crashed(d.Crashes, now, c.MaxCrashes, c.CrashWindow) {
