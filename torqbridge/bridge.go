@@ -19,6 +19,8 @@ var ErrUnknownDomain = errors.New("no such domain")
 type Options struct {
 	Log   *slog.Logger // nil = none
 	Ready func()       // called once, when every domain is in its mode; nil = nobody waits
+
+	made func(*Bridge) // for tests
 }
 
 // Bridge runs the domains of a configuration. Its methods are safe for concurrent use.
@@ -62,6 +64,9 @@ func Serve(ctx context.Context, cfg Config, o Options) error {
 		d := newDomain(b, dc)
 		b.domains = append(b.domains, d)
 		b.own[sourceID(d.source())] = true
+	}
+	if o.made != nil {
+		o.made(b)
 	}
 	defer b.end()
 	for _, d := range b.domains {

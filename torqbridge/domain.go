@@ -425,8 +425,13 @@ func (d *domain) openLane(key subjectKey) *lane {
 // rollback, or a lane that cannot be opened anew, has it given up, and counted.
 func (d *domain) publishAgain(l *lane, tag uint16, m []byte, err error) {
 	start := time.Now()
-	defer func() { d.stats.stalledNs.Add(uint64(time.Since(start))) }()
-	for tries := 0; err != nil; {
+	note := func() {
+		now := time.Now()
+		d.stats.stalledNs.Add(uint64(now.Sub(start)))
+		start = now
+	}
+	defer note()
+	for tries := 0; err != nil; note() {
 		switch {
 		case d.hurry.Load() || d.b.ctx.Err() != nil:
 			d.giveUp(l, err)

@@ -266,11 +266,16 @@ func (t *tap) holdAt(index uint64) {
 	t.h.mu.Unlock()
 }
 
-// at is the index of the next item to take, and how many were dropped.
+// at is the index of the next item to take, and how many were dropped, those included
+// that will be at the next take.
 func (t *tap) at() (next, dropped uint64) {
 	t.h.mu.Lock()
 	defer t.h.mu.Unlock()
-	return t.next, t.dropped
+	dropped = t.dropped
+	if behind := t.h.next - t.next; t.queue > 0 && t.stop == noIndex && behind > t.queue {
+		dropped += behind - t.queue
+	}
+	return t.next, dropped
 }
 
 // close takes the tap out of the hub and ends its take. Twice does nothing.

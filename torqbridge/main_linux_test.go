@@ -62,12 +62,18 @@ type place struct {
 
 func newPlace(t testing.TB) *place {
 	t.Helper()
+	return newPlaceWith(t, "", "")
+}
+
+// newPlaceWith has more lines in [registry], and topics.
+func newPlaceWith(t testing.TB, more, topics string) *place {
+	t.Helper()
 	ctx := watch(t)
 	dir, err := os.MkdirTemp("/dev/shm", "mycelium-torq-")
 	must(t, err)
 	p := &place{t: t, ctx: ctx, dir: dir, registry: filepath.Join(dir, "r")}
 	file := filepath.Join(dir, "mycelium.toml")
-	must(t, os.WriteFile(file, fmt.Appendf(nil, "[registry]\nsocket = %q\nshm_dir = %q\nlane_grace = \"200ms\"\nlog_level = \"error\"\n[[topic]]\nname = \"block.>\"\nring=\"64KiB\"\n", p.registry, filepath.Join(dir, "bus")), 0o600))
+	must(t, os.WriteFile(file, fmt.Appendf(nil, "[registry]\nsocket = %q\nshm_dir = %q\nlane_grace = \"200ms\"\nlog_level = \"error\"\n%s\n%s\n", p.registry, filepath.Join(dir, "bus"), more, topics), 0o600))
 	cfg, err := config.Load(config.LoadOptions{File: file, Environ: []string{}})
 	must(t, err)
 	rctx, stop := context.WithCancel(context.Background())
@@ -101,6 +107,8 @@ type running struct {
 	stop context.CancelFunc
 	once sync.Once
 	done chan error
+
+	bridge *Bridge
 }
 
 func (p *place) start(cfg Config) *running {
@@ -118,7 +126,9 @@ func (p *place) tryStart(cfg Config) (*running, error) {
 	if testing.Verbose() {
 		log = slog.New(slog.NewTextHandler(os.Stderr, nil))
 	}
-	go func() { r.done <- Serve(ctx, cfg, Options{Log: log, Ready: func() { close(ready) }}) }()
+	go func() {
+		r.done <- Serve(ctx, cfg, Options{Log: log, Ready: func() { close(ready) }, made: func(b *Bridge) { r.bridge = b }})
+	}()
 	select {
 	case <-ready:
 	case err := <-r.done:
