@@ -96,8 +96,8 @@ bench: build ## latency and throughput between pinned processes, beside their fl
 	bin/myceliumctl bench throughput --size 1024
 	bin/myceliumctl bench throughput --subscribers 3
 
-docs: ## write docs/config.md anew from the table of keys
-	$(GO) test -count=1 ./tests -run TestConfigReferenceIsCurrent -update
+docs: ## write the generated documents anew from the tables of keys
+	$(GO) test -count=1 ./tests -run 'ReferenceIsCurrent' -update
 
 clean: ## remove what the other targets made
 	rm -rf bin out

@@ -9,13 +9,23 @@ import (
 	"testing"
 
 	"github.com/torq/mycelium/internal/config"
+	"github.com/torq/mycelium/torqbridge"
 )
 
 var update = flag.Bool("update", false, "write generated documents anew")
 
 func TestConfigReferenceIsCurrent(t *testing.T) {
-	file := filepath.Join(root, "docs", "config.md")
-	want := "<!-- Generated from internal/config by \"make docs\". -->\n\n" + config.Reference()
+	generated(t, "config.md", "<!-- Generated from internal/config by \"make docs\". -->\n\n"+config.Reference())
+}
+
+func TestBridgeReferenceIsCurrent(t *testing.T) {
+	generated(t, "torq.md", "<!-- Generated from torqbridge by \"make docs\". -->\n\n"+torqbridge.ConfigReference())
+}
+
+// generated compares a document with what makes it.
+func generated(t *testing.T, name, want string) {
+	t.Helper()
+	file := filepath.Join(root, "docs", name)
 	if *update {
 		if err := os.WriteFile(file, []byte(want), 0o644); err != nil {
 			t.Fatal(err)
@@ -26,7 +36,7 @@ func TestConfigReferenceIsCurrent(t *testing.T) {
 		t.Fatal(err)
 	}
 	if string(got) != want {
-		t.Errorf("%s is not what internal/config says: run make docs", file)
+		t.Errorf("%s is not what the code says: run make docs", file)
 	}
 }
 

@@ -196,7 +196,15 @@ func checkSource(s string) error {
 
 // ConfigReference documents every key as Markdown.
 func ConfigReference() string {
-	return "## [bridge]\n\n" + config.Document(bridgeKeys) +
+	return `# The bridge's configuration
+
+Generated from the tables of keys in ` + "`torqbridge`" + `; do not edit.
+
+` + "`myceliumctl torq serve --config FILE`" + ` reads it, ` + "`myceliumctl torq check FILE`" + ` reports every
+problem with line and column. Sizes and durations are written as in [config.md](config.md). What it all is for:
+[migration.md](migration.md).
+
+` + "## [bridge]\n\n" + config.Document(bridgeKeys) +
 		"\n## [[domain]]\n\nOne for each of Torq's relays that is to move.\n\n" + config.Document(domainKeys) +
 		"\n## [[map]]\n\nTopics other than the built-in rules give.\n\n" + config.Document(mapKeys)
 }

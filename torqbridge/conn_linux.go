@@ -1,8 +1,6 @@
 package torqbridge
 
 import (
-	"errors"
-	"io"
 	"net"
 	"os"
 	"strconv"
@@ -168,9 +166,4 @@ func connections(path string) (n int, ok bool) {
 		}
 	}
 	return n, ok
-}
-
-// broken reports whether an error means that the peer has gone, which is no news.
-func broken(err error) bool {
-	return errors.Is(err, io.EOF) || errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, net.ErrClosed)
 }
