@@ -7,7 +7,7 @@ GO ?= go
 FUZZTIME ?= 10s
 # Statement coverage that each of COVER_GATED must reach, in per cent.
 COVER_MIN ?= 95
-COVER_GATED := shm seqlock registry codec
+COVER_GATED := shm seqlock registry codec torqbridge
 
 COVER_DIR := $(CURDIR)/out/cover
 # internal/model enumerates millions of states on one goroutine: counters and the

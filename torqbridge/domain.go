@@ -18,12 +18,12 @@ import (
 
 // domain is one of Torq's relays on its way to the bus.
 //
-//	clients --read--> ingest --+--> publishers, one per topic        (the bus)
-//	relay --mirror--> ingest --+--> hub --taps--> clients, mirror
+//	clients --read--> ingest --+--> hub --taps--> clients, mirror
+//	relay --mirror--> ingest --+--> publishers, one per topic        (the bus)
 //	bus --subscribers--------------> hub
 //
-// ingest keeps the order of its callers: what one connection sends is published and
-// put into the hub in that order, so order per source holds on every topic, and over
+// ingest keeps the order of its callers: what one connection sends is put into the hub
+// and published in that order, so order per source holds on every topic, and over
 // all topics for whoever reads a socket.
 //
 // Lock order: moving, in, mu, hub.mu.
@@ -170,34 +170,37 @@ func (d *domain) accept(l *net.UnixListener) {
 	}
 }
 
-// ingest takes messages that have come over a socket: to the bus, then to every
-// other socket. It returns how many were data.
+// ingest takes messages that have come over a socket: to every other socket, then to
+// the bus, which may have to wait for room. It returns how many were data.
 func (d *domain) ingest(origin uint32, msgs [][]byte) uint64 {
 	d.in.Lock()
 	defer d.in.Unlock()
-	keep := d.keep[:0]
-	n := uint64(0)
+	keep, greetings := d.keep[:0], 0
 	for _, m := range msgs {
-		if codec.IsGreeting(m) {
+		switch {
+		case codec.IsGreeting(m):
 			d.stats.greetings.Add(1)
 			if d.cfg.Greeting == greetForward {
+				greetings++
 				keep = append(keep, m)
 			}
-			continue
-		}
-		if d.foreign(m) {
+		case d.foreign(m):
 			d.stats.refused.Add(1)
-			continue
+		default:
+			keep = append(keep, m)
 		}
-		d.publish(m)
-		keep = append(keep, m)
-		n++
 	}
 	d.keep = keep
+	n := uint64(len(keep) - greetings)
 	if origin != originRelay {
 		d.stats.in.Add(n)
 	}
 	d.hub.put(origin, keep)
+	for _, m := range keep {
+		if greetings == 0 || !codec.IsGreeting(m) {
+			d.publish(m)
+		}
+	}
 	return n
 }
 

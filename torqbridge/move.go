@@ -36,8 +36,11 @@ func (d *domain) move(ctx context.Context, to Mode, force, dry bool, reason stri
 	d.mu.Unlock()
 	m := Move{Domain: d.cfg.Name, From: from, To: to}
 	steps, err := plan(from, to, f)
-	if err != nil || dry {
-		return m, err
+	if err != nil {
+		return m, fmt.Errorf("%s: %w", d.cfg.Name, err)
+	}
+	if dry || len(steps) == 0 {
+		return m, nil
 	}
 	for _, s := range steps {
 		var next Mode

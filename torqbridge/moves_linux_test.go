@@ -295,3 +295,87 @@ func TestRelayThatReadsNothingHoldsUpTheDomain(t *testing.T) {
 		return strings.Contains(p.status().RelayError, errRelayStuck.Error()) || p.status().ToRelay > 10
 	})
 }
+
+// TestStuckSubscriberKeepsTheOldWorldWaiting: a rollback does not wait for the bus.
+func TestStuckSubscriberKeepsTheOldWorldWaiting(t *testing.T) {
+	p := newPlaceWith(t, "", "[[topic]]\nname = \"market.>\"\nring = \"64KiB\"\npolicy = \"block:10ms\"")
+	relay, err := legacy.Listen(p.socket("market_data"), legacy.AnyDomain)
+	must(t, err)
+	defer relay.Close()
+	cfg := p.config(ModeShadow)
+	cfg.NoAutoRollback = true
+	p.start(cfg)
+	eventually(t, "the relay is mirrored", func() bool { return p.status().RelayUp })
+	p.move(ModeBus, true)
+	sub, err := p.dial().Subscriber(p.ctx, "market.>", &shm.SubscriberOptions{Mode: shm.Lossless}) // never polls
+	must(t, err)
+	defer sub.Close()
+	_, got := p.consume(p.socket("market_data"))
+	prod := p.load(p.socket("market_data"), 1)
+	eventually(t, "the bridge waits", func() bool { return p.status().StalledNs > 0 })
+	if m := p.move(ModeShadow, false); m.Took > 10*time.Second || m.Note == "" || m.Clients != 2 {
+		t.Errorf("%+v", m)
+	}
+	at := prod.sent.Load()
+	eventually(t, "the producer goes on", func() bool { return prod.sent.Load() > at+100 })
+	n := prod.stop()
+	eventually(t, "the consumer has all", func() bool { return got.Total() >= int(n) })
+	check(t, got, "consumer", 1, 0, n)
+	if s := p.status(); s.Lost == 0 {
+		t.Error("what the bus did not get is not counted")
+	}
+}
+
+func TestLossWithoutARelayEndsInNothing(t *testing.T) {
+	p := newPlace(t)
+	r := p.start(p.config(ModeBus))
+	r.bridge.domains[0].gapOnBus(&shm.GapError{From: 1, Next: 2})
+	n := len(p.status().Windows)
+	eventually(t, "two windows pass", func() bool { return len(p.status().Windows) > n+1 })
+	if s := p.status(); s.Mode != ModeBus || s.Served != "bridge" {
+		t.Errorf("%+v", s)
+	}
+}
+
+// TestNewProcessGetsWhatItNeverMissed: only who was there before the relay ended is
+// given what came since.
+func TestNewProcessGetsWhatItNeverMissed(t *testing.T) {
+	p := newPlace(t)
+	r := p.start(p.config(ModeBus))
+	d := r.bridge.domains[0]
+	d.relayEnded(0)
+	time.Sleep(30 * time.Millisecond) // processes' ages count in steps of 10 ms
+	young := testproc.Start(t, "relay", []string{p.socket("other")}, nil)
+	young.Line()
+	for _, c := range []struct {
+		name string
+		c    *client
+		want bool
+	}{
+		{"an old process", &client{pid: os.Getpid()}, true},
+		{"a new process", &client{pid: young.Pid()}, false},
+		{"nobody knows who", &client{pid: 0}, false},
+		{"the comparison", &client{pid: os.Getpid(), ours: true}, false},
+	} {
+		if got := d.missed(c.c) != nil; got != c.want {
+			t.Errorf("%s: %v", c.name, got)
+		}
+	}
+	d.mu.Lock()
+	d.gap.end = time.Now().Add(-time.Second)
+	d.mu.Unlock()
+	if d.missed(&client{pid: os.Getpid()}) != nil {
+		t.Error("too late, and served")
+	}
+}
+
+func TestControlSocketCannotBeMade(t *testing.T) {
+	dir := t.TempDir()
+	must(t, os.WriteFile(dir+"/file", nil, 0o600))
+	for _, path := range []string{dir + "/file", dir + "/file/socket", dir + "/" + strings.Repeat("x", 200)} {
+		if c, err := listenControl(path); err == nil {
+			c.close()
+			t.Errorf("%s: no error", path)
+		}
+	}
+}
