@@ -88,16 +88,17 @@ build: ## bin/myceliumctl
 demo: build ## real messages through shared memory, in 10 seconds
 	@bin/myceliumctl demo $(ARGS)
 
-bench: build ## latency and throughput between pinned processes, beside their floors
+bench: build ## latency and throughput between pinned processes, beside their floors; the codec on one core
 	bin/myceliumctl bench latency
 	bin/myceliumctl bench latency --idle park
 	bin/myceliumctl bench throughput
 	bin/myceliumctl bench throughput --size 256
 	bin/myceliumctl bench throughput --size 1024
 	bin/myceliumctl bench throughput --subscribers 3
+	@scripts/bench-codec.sh
 
-docs: ## write the generated documents anew from the tables of keys
-	$(GO) test -count=1 ./tests -run 'ReferenceIsCurrent' -update
+docs: ## write the generated documents anew from the tables of keys and types
+	$(GO) test -count=1 ./tests -run 'Test.*ReferenceIsCurrent' -update
 
 clean: ## remove what the other targets made
 	rm -rf bin out

@@ -137,7 +137,7 @@ func TestTradeOnTheWireIsNotWhatTorqReads(t *testing.T) {
 	}
 
 	out := make([]byte, TradeMessageSize)
-	build := NewBuilder(out, krakenHeader)
+	build := NewBuilder(out, &krakenHeader)
 	build.AppendTrade(&btcTrade)
 	if n, err := build.Finish(true); n != len(b) || err != nil || !bytes.Equal(out, b) {
 		t.Errorf("built %d, %v\n% x, want\n% x", n, err, out, b)
@@ -165,7 +165,8 @@ func TestQuoteOnTheWireIsNotWhatTorqReads(t *testing.T) {
 		}
 	}
 	out := make([]byte, QuoteMessageSize)
-	build := NewBuilder(out, m.Header())
+	head := m.Header()
+	build := NewBuilder(out, &head)
 	build.AppendQuote(&btcQuote)
 	if n, err := build.Finish(false); n != len(b) || err != nil || !bytes.Equal(out, b) {
 		t.Errorf("built %d, %v\n% x, want\n% x", n, err, out, b)
@@ -391,7 +392,7 @@ func TestLengthWrapsAt255(t *testing.T) {
 	} {
 		dst := make([]byte, MessageSize(test.n))
 		payload := bytes.Repeat([]byte{0x5a}, test.n)
-		b := NewBuilder(dst, Header{})
+		b := NewBuilder(dst, &Header{})
 		if err := b.Append(200, payload); err != nil {
 			t.Fatal(err)
 		}
@@ -435,12 +436,16 @@ func TestBuilderWritesWhatNobodyCanRead(t *testing.T) {
 		}, Error{Reason: ErrMessageTooLarge, Offset: 32 + 15*65540, Type: 200, Got: 32 + 16*65540, Want: 1 << 20}, "at most 1048576"},
 		{"the extended marker", big, func(b *Builder) { b.Append(TypeExtended, nil) },
 			Error{Reason: ErrReservedType, Offset: 32, Type: TypeExtended}, "use 0 to 254"},
+		{"a Trade of 24 bytes", big, func(b *Builder) { b.Append(TypeTrade, big[:24]) },
+			Error{Reason: ErrPayloadSizeMismatch, Offset: 32, Type: TypeTrade, Got: 24, Want: 40}, "24 bytes, need 40"},
+		{"an Economics of 30 bytes", big, func(b *Builder) { b.Append(22, big[:30]) },
+			Error{Reason: ErrPayloadSizeMismatch, Offset: 32, Type: 22, Got: 30, Want: 32}, "Economics"},
 		{"after a refusal", big[:40], func(b *Builder) { b.AppendTrade(&btcTrade); b.Append(203, nil) },
 			Error{Reason: ErrBufferTooSmall, Offset: 32, Type: TypeTrade, Got: 40, Want: 74}, "need 74"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			b := NewBuilder(test.dst, Header{})
+			b := NewBuilder(test.dst, &Header{})
 			test.build(&b)
 			n, err := b.Finish(true)
 			if n != 0 {
@@ -456,8 +461,8 @@ func TestZeroMessagePanics(t *testing.T) {
 	for tlv, err := range m.TLVs() {
 		t.Error(tlv, err)
 	}
-	if m.Header() != (Header{}) || m.Bytes() != nil || !json.Valid(m.AppendJSON(nil)) {
-		t.Errorf("header %+v, bytes % x, JSON %s", m.Header(), m.Bytes(), m.AppendJSON(nil))
+	if m.Header() != (Header{}) || m.Bytes() != nil || !json.Valid(m.AppendJSON(nil, DialectTypes)) {
+		t.Errorf("header %+v, bytes % x, JSON %s", m.Header(), m.Bytes(), m.AppendJSON(nil, DialectTypes))
 	}
 }
 
@@ -497,7 +502,7 @@ func TestHotPathAllocates(t *testing.T) {
 			}
 		},
 		"build": func() {
-			b := NewBuilder(dst, krakenHeader)
+			b := NewBuilder(dst, &krakenHeader)
 			b.AppendTrade(&btcTrade)
 			b.AppendQuote(&btcQuote)
 			b.Append(108, payload)
@@ -639,34 +644,34 @@ func TestJSONIsNotWhatScriptsRead(t *testing.T) {
 	var paddedPayload [QuoteSize]byte
 	padded.Put(paddedPayload[:])
 	dst := make([]byte, MessageSize(QuoteSize))
-	b := NewBuilder(dst, Header{Version: 1, Source: 3, Sequence: 1, TimestampNs: 1700000000123456789})
+	b := NewBuilder(dst, &Header{Version: 1, Source: 3, Sequence: 1, TimestampNs: 1700000000123456789})
 	b.Append(TypeQuoteUpdate, paddedPayload[:])
 	b.Finish(false)
 
 	for _, test := range []struct {
 		name, hex, want string
 	}{
-		{"trade", krakenTrade, header + `42,"checksum":"0xEA6C4E2B"},"tlvs":[` +
-			`{"offset":32,"format":"standard","type":1,"length":40,"payload_offset":34,` + trade + `0}}]}`},
-		{"extended, padding, empty vendor TLV", extendedTrade, header + `47,"checksum":"0x00000000"},"tlvs":[` +
-			`{"offset":32,"format":"extended","type":1,"length":40,"payload_offset":37,` + trade + `1,"padding":"010203"}},` +
-			`{"offset":77,"format":"standard","type":203,"length":0,"payload_offset":79,"payload":""}]}`},
+		{"trade", krakenTrade, header + `42,"checksum":"0xEA6C4E2B"},"domain":"MarketData","source":"KrakenCollector","tlvs":[` +
+			`{"offset":32,"format":"standard","type":1,"length":40,"payload_offset":34,"name":"Trade","instrument":"kraken.BTC",` + trade + `0}}]}`},
+		{"extended, padding, empty vendor TLV", extendedTrade, header + `47,"checksum":"0x00000000"},"domain":"MarketData","source":"KrakenCollector","tlvs":[` +
+			`{"offset":32,"format":"extended","type":1,"length":40,"payload_offset":37,"name":"Trade","instrument":"kraken.BTC",` + trade + `1,"padding":"010203"}},` +
+			`{"offset":77,"format":"standard","type":203,"length":0,"payload_offset":79,"name":"CustomMetrics","payload":""}]}`},
 		{"quote", binanceQuote, `{"header":{"magic":"0xDEADBEEF","relay_domain":0,"version":1,"source":1,"flags":0,` +
-			`"sequence":"2","timestamp":"1700000000123456789","payload_size":58,"checksum":"0x00000000"},"tlvs":[` +
-			`{"offset":32,"format":"standard","type":2,"length":56,"payload_offset":34,` + quote + `}}]}`},
-		{"quote update with padding", hex.EncodeToString(dst), header + `58,"checksum":"0x00000000"},"tlvs":[` +
-			`{"offset":32,"format":"standard","type":17,"length":56,"payload_offset":34,` + quote + `,"padding":"01020304"}}]}`},
-		{"greetingHex", greetingHex, `{"header":{"magic":"0xDEADBEEF","relay_domain":1,"version":1,"source":2,"flags":0,` +
-			`"sequence":"0","timestamp":"0","payload_size":0,"checksum":"0x00000000"},"tlvs":[]}`},
+			`"sequence":"2","timestamp":"1700000000123456789","payload_size":58,"checksum":"0x00000000"},"domain":"MarketData","source":"BinanceCollector","tlvs":[` +
+			`{"offset":32,"format":"standard","type":2,"length":56,"payload_offset":34,"name":"Quote","instrument":"binance.BTC",` + quote + `}}]}`},
+		{"quote update with padding", hex.EncodeToString(dst), header + `58,"checksum":"0x00000000"},"domain":"MarketData","source":"KrakenCollector","tlvs":[` +
+			`{"offset":32,"format":"standard","type":17,"length":56,"payload_offset":34,"name":"QuoteUpdate","instrument":"binance.BTC",` + quote + `,"padding":"01020304"}}]}`},
+		{"greeting", greetingHex, `{"header":{"magic":"0xDEADBEEF","relay_domain":1,"version":1,"source":2,"flags":0,` +
+			`"sequence":"0","timestamp":"0","payload_size":0,"checksum":"0x00000000"},"domain":"Signal","source":"CoinbaseCollector","greeting":true,"tlvs":[]}`},
 		{"short trade, then a cut TLV", strings.TrimSuffix(greetingHex, "00000000 00000000") + "06000000 00000000 0102abcd c80a",
 			`{"header":{"magic":"0xDEADBEEF","relay_domain":1,"version":1,"source":2,"flags":0,` +
-				`"sequence":"0","timestamp":"0","payload_size":6,"checksum":"0x00000000"},"tlvs":[` +
-				`{"offset":32,"format":"standard","type":1,"length":2,"payload_offset":34,"payload":"abcd"}],` +
+				`"sequence":"0","timestamp":"0","payload_size":6,"checksum":"0x00000000"},"domain":"Signal","source":"CoinbaseCollector","tlvs":[` +
+				`{"offset":32,"format":"standard","type":1,"length":2,"payload_offset":34,"name":"Trade","payload":"abcd"}],` +
 				`"error":{"reason":"TruncatedTLV","offset":36}}`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			m := mustParse(t, unhex(t, test.hex), ChecksumVerifyIfNonzero)
-			if got := string(m.AppendJSON([]byte("x"))); got != "x"+test.want {
+			if got := string(m.AppendJSON([]byte("x"), DialectTypes)); got != "x"+test.want {
 				t.Errorf("got\n%s\nwant\n%s", got, test.want)
 			}
 			if got, err := json.Marshal(m); err != nil || string(got) != test.want {

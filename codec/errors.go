@@ -19,7 +19,7 @@ var (
 	ErrUnsupportedVersion  = errors.New("UnsupportedVersion")  // not Version
 )
 
-// Reasons for which [Builder] refuses to build. ErrPayloadTooLarge is also why
+// Reasons for which [Builder] refuses to build, beside ErrPayloadSizeMismatch. ErrPayloadTooLarge is also why
 // a [Splitter] and a [SizeLimits] refuse a message.
 var (
 	ErrBufferTooSmall  = errors.New("BufferTooSmall")
@@ -55,6 +55,14 @@ func (e *Error) Error() string {
 		return s + fmt.Sprintf(": %d elements, room for %d", e.Got, e.Want)
 	case ErrUnsupportedVersion:
 		return s + fmt.Sprintf(": version %d, want %d", e.Got, e.Want)
+	case ErrUnknownSource:
+		return s + fmt.Sprintf(": source %d has no name", e.Got)
+	case ErrRelayDomainMismatch:
+		return s + fmt.Sprintf(": domain %d, want %d", e.Got, e.Want)
+	case ErrTimestampInFuture:
+		return s + fmt.Sprintf(": %d ns, at most %d", e.Got, e.Want)
+	case ErrTimestampTooOld:
+		return s + fmt.Sprintf(": %d ns, at least %d", e.Got, e.Want)
 	case ErrPayloadTooLarge, ErrMessageTooLarge:
 		return s + fmt.Sprintf(": %d bytes, at most %d", e.Got, e.Want)
 	case ErrTrailingBytes:

@@ -1,9 +1,6 @@
 package codec
 
-import (
-	"encoding/binary"
-	"hash/crc32"
-)
+import "encoding/binary"
 
 const (
 	Magic      = 0xDEADBEEF // first four bytes of a message, EF BE AD DE on the wire
@@ -78,7 +75,9 @@ func readHeader(b []byte) Header {
 
 // Put writes the magic and all fields of h as they are into b[:HeaderSize].
 // It panics if b is shorter.
-func (h Header) Put(b []byte) {
+func (h Header) Put(b []byte) { h.put(b) }
+
+func (h *Header) put(b []byte) {
 	b = b[:HeaderSize]
 	le.PutUint32(b[offMagic:], Magic)
 	b[offDomain] = byte(h.Domain)
@@ -89,13 +88,4 @@ func (h Header) Put(b []byte) {
 	le.PutUint64(b[offTimestamp:], h.TimestampNs)
 	le.PutUint32(b[offPayloadSize:], h.PayloadSize)
 	le.PutUint32(b[offChecksum:], h.Checksum)
-}
-
-// Checksum computes the checksum of one message, header included, leaving
-// out the field itself. It returns 0 if msg is shorter than a header.
-func Checksum(msg []byte) uint32 {
-	if len(msg) < HeaderSize {
-		return 0
-	}
-	return crc32.Update(crc32.ChecksumIEEE(msg[:offChecksum]), crc32.IEEETable, msg[HeaderSize:])
 }

@@ -77,17 +77,20 @@ func (id InstrumentID) Symbol() (symbol string, ok bool) {
 	return string(text[:n]), n > 0
 }
 
-// String returns venue and instrument as two topic tokens, to follow a first
+// String returns Token in DialectTypes.
+func (id InstrumentID) String() string { return id.Token(DialectTypes) }
+
+// Token returns venue and instrument as two topic tokens, to follow a first
 // one: "coinbase.BTC-USD". The second is the symbol with '/' written as '-', or
 // asset type and asset id ("50-a0b86991c6218b36") if there is no symbol or it
-// has bytes that a topic may not have.
-func (id InstrumentID) String() string {
+// has bytes that a topic may not have. Only the venue's name depends on d.
+func (id InstrumentID) Token(d Dialect) string {
 	token, ok := id.Symbol()
 	token = strings.ReplaceAll(token, "/", "-")
 	if !ok || strings.ContainsFunc(token, notInToken) {
-		token = fmt.Sprintf("%d-%016x", id.Type, id.AssetID)
+		token = fmt.Sprintf("%d-%016x", uint8(id.Type), id.AssetID)
 	}
-	return id.Venue.String() + "." + token
+	return d.VenueToken(id.Venue) + "." + token
 }
 
 // notInToken reports whether r may not stand in a topic token.

@@ -50,12 +50,24 @@ func (t *Trade) Parse(payload []byte) error {
 	t.Price = int64(le.Uint64(payload[8:]))
 	t.Volume = int64(le.Uint64(payload[16:]))
 	t.ExecutionTimestampNs = le.Uint64(payload[24:])
-	t.Instrument.Venue = VenueID(le.Uint16(payload[32:]))
-	t.Instrument.Type = AssetType(payload[34])
-	t.Instrument.Reserved = payload[35]
-	t.Side = Side(payload[36])
-	t.Padding = [3]byte(payload[37:])
+	tail := le.Uint64(payload[32:]) // once: its parts are loaded and stored together
+	t.Instrument.Venue = VenueID(tail)
+	t.Instrument.Type = AssetType(tail >> 16)
+	t.Instrument.Reserved = uint8(tail >> 24)
+	t.Side = Side(tail >> 32)
+	t.Padding = [3]byte{byte(tail >> 40), byte(tail >> 48), byte(tail >> 56)}
 	return nil
+}
+
+// ReadTrade reads the first Trade of the message into t; ok is false if there
+// is none, or it has another size than TradeSize. A message that is one Trade,
+// as nearly all are, needs no walk.
+func (m Message) ReadTrade(t *Trade) (ok bool) {
+	if b := m.bytes; len(b) == TradeMessageSize && b[HeaderSize] == byte(TypeTrade) && b[HeaderSize+1] == TradeSize {
+		return t.Parse(b[HeaderSize+standardHead:]) == nil
+	}
+	tlv, ok := m.Find(TypeTrade)
+	return ok && t.Parse(tlv.Payload) == nil
 }
 
 // Put writes the payload into b[:TradeSize]. It panics if b is shorter.
@@ -218,7 +230,7 @@ func putLevels(b []byte, levels *[MaxOrderLevels]OrderLevel, count uint16) {
 
 // AppendTrade adds a TypeTrade TLV.
 func (b *Builder) AppendTrade(t *Trade) error {
-	if dst := b.grow(TypeTrade, TradeSize); dst != nil {
+	if dst := b.standard(TypeTrade, TradeSize); dst != nil {
 		t.Put(dst)
 	}
 	return b.err
@@ -231,7 +243,7 @@ func (b *Builder) AppendQuote(q *Quote) error { return b.appendQuote(TypeQuote, 
 func (b *Builder) AppendQuoteUpdate(q *Quote) error { return b.appendQuote(TypeQuoteUpdate, q) }
 
 func (b *Builder) appendQuote(typ TLVType, q *Quote) error {
-	if dst := b.grow(typ, QuoteSize); dst != nil {
+	if dst := b.standard(typ, QuoteSize); dst != nil {
 		q.Put(dst)
 	}
 	return b.err

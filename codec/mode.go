@@ -19,24 +19,23 @@ func (p *ChecksumPolicy) UnmarshalText(text []byte) error {
 	return parseEnum((*uint8)(p), "checksum policy", string(text), policyNames)
 }
 
-// Mode says how strictly messages are checked: whose reader to be like.
+// Mode says how strictly messages are checked: whose reader to be like. All
+// modes check that TLVs stay inside the message.
 //
-//	          checksum             sizes of TLVs
-//	bridge    verify-if-nonzero    left to who parses payloads
-//	strict    require              as the registry has them
-//	relay     ignore               left to who parses payloads
+//	          checksum             payload of a standard TLV whose type has a fixed size
+//	bridge    verify-if-nonzero    that size, or that of its layout
+//	strict    require              that size
+//	relay     ignore               any
+//
+// The one type whose fixed size and layout differ is Quote, and QuoteUpdate:
+// 52 bytes in the registry, 56 from all producers. Extended TLVs and types
+// without a fixed size may have any size in every mode.
 type Mode uint8
 
 const (
-	// ModeBridge takes what Torq's producers send and refuses what is broken.
-	ModeBridge Mode = iota
-	// ModeStrict refuses what Torq's own parser refuses: also a checksum of 0, and a standard TLV
-	// whose type has a fixed size in the registry and whose payload has another. That includes a
-	// Quote of 56 bytes, which producers send and the registry lists as 52. Extended TLVs are not
-	// size-checked.
-	ModeStrict
-	// ModeRelay takes what Torq's relays pass on: magic and length are right.
-	ModeRelay
+	ModeBridge Mode = iota // takes what Torq's producers send and refuses what is broken
+	ModeStrict             // refuses what Torq's own parser refuses
+	ModeRelay              // takes what Torq's relays pass on
 )
 
 var modeNames = []string{"bridge", "strict", "relay"}

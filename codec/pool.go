@@ -80,7 +80,7 @@ func (p *PoolSwap) Put(b []byte) {
 
 // AppendPoolSwap adds a TypePoolSwap TLV.
 func (b *Builder) AppendPoolSwap(p *PoolSwap) error {
-	if dst := b.grow(TypePoolSwap, PoolSwapSize); dst != nil {
+	if dst := b.standard(TypePoolSwap, PoolSwapSize); dst != nil {
 		p.Put(dst)
 	}
 	return b.err
@@ -158,7 +158,7 @@ func (p *PoolMint) Put(b []byte) {
 
 // AppendPoolMint adds a TypePoolMint TLV.
 func (b *Builder) AppendPoolMint(p *PoolMint) error {
-	if dst := b.grow(TypePoolMint, PoolMintSize); dst != nil {
+	if dst := b.standard(TypePoolMint, PoolMintSize); dst != nil {
 		p.Put(dst)
 	}
 	return b.err
@@ -166,7 +166,7 @@ func (b *Builder) AppendPoolMint(p *PoolMint) error {
 
 // AppendPoolBurn adds a TypePoolBurn TLV.
 func (b *Builder) AppendPoolBurn(p *PoolMint) error {
-	if dst := b.grow(TypePoolBurn, PoolMintSize); dst != nil {
+	if dst := b.standard(TypePoolBurn, PoolMintSize); dst != nil {
 		p.Put(dst)
 	}
 	return b.err
@@ -232,7 +232,7 @@ func (p *PoolSync) Put(b []byte) {
 
 // AppendPoolSync adds a TypePoolSync TLV.
 func (b *Builder) AppendPoolSync(p *PoolSync) error {
-	if dst := b.grow(TypePoolSync, PoolSyncSize); dst != nil {
+	if dst := b.standard(TypePoolSync, PoolSyncSize); dst != nil {
 		p.Put(dst)
 	}
 	return b.err
@@ -285,7 +285,7 @@ func (p *PoolTick) Put(b []byte) {
 
 // AppendPoolTick adds a TypePoolTick TLV.
 func (b *Builder) AppendPoolTick(p *PoolTick) error {
-	if dst := b.grow(TypePoolTick, PoolTickSize); dst != nil {
+	if dst := b.standard(TypePoolTick, PoolTickSize); dst != nil {
 		p.Put(dst)
 	}
 	return b.err
@@ -366,7 +366,7 @@ func (p *PoolState) Put(b []byte) {
 
 // AppendPoolState adds a TypePoolState TLV.
 func (b *Builder) AppendPoolState(p *PoolState) error {
-	if dst := b.grow(TypePoolState, PoolStateSize); dst != nil {
+	if dst := b.standard(TypePoolState, PoolStateSize); dst != nil {
 		p.Put(dst)
 	}
 	return b.err
@@ -434,7 +434,7 @@ func (p *PoolLiquidity) Put(b []byte) {
 
 // AppendPoolLiquidity adds a TypePoolLiquidity TLV.
 func (b *Builder) AppendPoolLiquidity(p *PoolLiquidity) error {
-	if dst := b.grow(TypePoolLiquidity, PoolLiquiditySize); dst != nil {
+	if dst := b.standard(TypePoolLiquidity, PoolLiquiditySize); dst != nil {
 		p.Put(dst)
 	}
 	return b.err

@@ -120,6 +120,13 @@ func (t TLVType) String() string {
 // it prescribes none. Only ModeStrict enforces it.
 func (t TLVType) FixedSize() int { return int(fixedSizes[t]) }
 
+// takes reports whether a standard TLV of type t may have a payload of n bytes:
+// any, or the type's fixed size, or that of its layout.
+func (t TLVType) takes(n int) bool {
+	info := &registry[t]
+	return !info.Size.Fixed() || info.Size.Min == n || info.Layout != nil && info.Layout.Size == n
+}
+
 // fixedSizes is a column of the registry that the cursor can look up at once.
 var fixedSizes = func() (sizes [256]uint8) {
 	for i, info := range registry {

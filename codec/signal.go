@@ -95,7 +95,7 @@ func (s *ArbitrageSignal) Put(b []byte) {
 
 // AppendArbitrageSignal adds a TypeArbitrageSignal TLV.
 func (b *Builder) AppendArbitrageSignal(s *ArbitrageSignal) error {
-	if dst := b.grow(TypeArbitrageSignal, ArbitrageSignalSize); dst != nil {
+	if dst := b.standard(TypeArbitrageSignal, ArbitrageSignalSize); dst != nil {
 		s.Put(dst)
 	}
 	return b.err
@@ -146,7 +146,7 @@ func (g *GasPrice) Put(b []byte) {
 
 // AppendGasPrice adds a TypeGasPrice TLV.
 func (b *Builder) AppendGasPrice(g *GasPrice) error {
-	if dst := b.grow(TypeGasPrice, GasPriceSize); dst != nil {
+	if dst := b.standard(TypeGasPrice, GasPriceSize); dst != nil {
 		g.Put(dst)
 	}
 	return b.err

@@ -46,7 +46,7 @@ func (r *InvalidationReason) Parse(b []byte) error {
 
 // AppendInvalidationReason adds a TypeStateInvalidationReason TLV.
 func (b *Builder) AppendInvalidationReason(r InvalidationReason) error {
-	if dst := b.grow(TypeStateInvalidationReason, 1); dst != nil {
+	if dst := b.standard(TypeStateInvalidationReason, 1); dst != nil {
 		dst[0] = byte(r)
 	}
 	return b.err
@@ -107,7 +107,7 @@ func (s *StateInvalidation) Put(b []byte) {
 
 // AppendStateInvalidation adds a TypeStateInvalidation TLV.
 func (b *Builder) AppendStateInvalidation(s *StateInvalidation) error {
-	if dst := b.grow(TypeStateInvalidation, StateInvalidationSize); dst != nil {
+	if dst := b.standard(TypeStateInvalidation, StateInvalidationSize); dst != nil {
 		s.Put(dst)
 	}
 	return b.err
@@ -182,7 +182,7 @@ func (h *SystemHealth) Put(b []byte) {
 
 // AppendSystemHealth adds a TypeSystemHealth TLV.
 func (b *Builder) AppendSystemHealth(h *SystemHealth) error {
-	if dst := b.grow(TypeSystemHealth, SystemHealthSize); dst != nil {
+	if dst := b.standard(TypeSystemHealth, SystemHealthSize); dst != nil {
 		h.Put(dst)
 	}
 	return b.err
@@ -243,7 +243,7 @@ func (c *TraceContext) Put(b []byte) {
 
 // AppendTraceContext adds a TypeTraceContext TLV.
 func (b *Builder) AppendTraceContext(c *TraceContext) error {
-	if dst := b.grow(TypeTraceContext, TraceContextSize); dst != nil {
+	if dst := b.standard(TypeTraceContext, TraceContextSize); dst != nil {
 		c.Put(dst)
 	}
 	return b.err
@@ -292,7 +292,7 @@ func (r *RecoveryRequest) Put(b []byte) {
 
 // AppendRecoveryRequest adds a TypeRecoveryRequest TLV.
 func (b *Builder) AppendRecoveryRequest(r *RecoveryRequest) error {
-	if dst := b.grow(TypeRecoveryRequest, RecoveryRequestSize); dst != nil {
+	if dst := b.standard(TypeRecoveryRequest, RecoveryRequestSize); dst != nil {
 		r.Put(dst)
 	}
 	return b.err

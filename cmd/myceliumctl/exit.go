@@ -157,13 +157,20 @@ func (a *app) report(w io.Writer, err error) int {
 	}
 	text, hint := explain(err)
 	if a.output == "json" {
-		b, _ := json.Marshal(struct {
-			Schema   string `json:"schema"`
-			Error    string `json:"error"`
-			Code     string `json:"code"`
-			ExitCode int    `json:"exit_code"`
-			Hint     string `json:"hint"`
-		}{schemaName("error"), text, codeNames[code], code, hint})
+		o := struct {
+			Schema   string  `json:"schema"`
+			Error    string  `json:"error"`
+			Code     string  `json:"code"`
+			ExitCode int     `json:"exit_code"`
+			Hint     string  `json:"hint"`
+			Reason   string  `json:"reason,omitempty"` // of a refusal
+			Offset   *uint64 `json:"offset,omitempty"` // likewise
+		}{schemaName("error"), text, codeNames[code], code, hint, "", nil}
+		var bad *refusal
+		if errors.As(err, &bad) {
+			o.Reason, o.Offset = bad.reason, &bad.offset
+		}
+		b, _ := json.Marshal(o)
 		fmt.Fprintf(w, "%s\n", b)
 		return code
 	}

@@ -138,8 +138,8 @@ func (a *app) writeTorqStatus(w io.Writer, all []torqbridge.Status, whole bool) 
 		if s.Phase != "" {
 			mode += ", " + s.Phase
 		}
-		t.row(s.Domain, mode, s.Served, s.Clients, count(s.In), count(s.Out), count(s.FromBus), count(s.FromRelay), count(s.ToRelay),
-			count(s.Dropped), count(s.Unmappable+s.Oversize), count(s.Lost), relayText(s), verdictText(s.Windows))
+		t.row(s.Domain, mode, s.Served, s.Clients, shortCount(s.In), shortCount(s.Out), shortCount(s.FromBus), shortCount(s.FromRelay), shortCount(s.ToRelay),
+			shortCount(s.Dropped), shortCount(s.Unmappable+s.Oversize), shortCount(s.Lost), relayText(s), verdictText(s.Windows))
 	}
 	t.write(w, "", a.title)
 	for i := range all {
@@ -175,7 +175,7 @@ func (a *app) writeTorqDetail(w io.Writer, s *torqbridge.Status) {
 	t.write(w, "  ", a.title)
 }
 
-func count(n uint64) string { return humanCount(float64(n)) }
+func shortCount(n uint64) string { return humanCount(float64(n)) }
 
 func relayText(s *torqbridge.Status) string {
 	switch {
