@@ -98,8 +98,6 @@ func (d *domain) status() Status {
 		}
 		m.mu.Unlock()
 	}
-	for _, w := range d.windows {
-		s.Windows = append(s.Windows, w)
-	}
+	s.Windows = append(s.Windows, d.windows...)
 	return s
 }
