@@ -141,7 +141,7 @@ func (m *Mapping) key(on *domainInfo, msg []byte) (k subjectKey, tag uint16) {
 		return k, 0
 	}
 	source := parsed.Header().Source
-	cursor := parsed.Cursor(codec.ModeBridge)
+	cursor := parsed.Cursor(codec.ModeRelay)
 	if !cursor.Next() {
 		if cursor.Err() != nil {
 			return k, 0
