@@ -34,8 +34,13 @@ ctl=${MYCELIUMCTL:-$here/bin/myceliumctl}
 begin=$(date +%s%N)
 done_in() { echo "$1, $((($(date +%s%N) - begin) / 1000000)) ms"; }
 
-timeout 15 "$ctl" torq rollback "$domain" --to "$to" --yes "${control[@]}"
+# A bridge that does not tell its status within a second is not waited for.
+timeout 1.5 "$ctl" torq status "$domain" "${control[@]}" >/dev/null
 code=$?
+if [[ $code == 0 ]]; then
+	timeout 9.8 "$ctl" torq rollback "$domain" --to "$to" --yes "${control[@]}"
+	code=$?
+fi
 case $code in
 0) done_in "$domain: the old relay has its socket back"; exit 0 ;;
 5 | 10 | 124 | 127) echo "$domain: the bridge does not answer (exit code $code): moving the socket by hand" >&2 ;;

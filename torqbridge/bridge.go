@@ -86,7 +86,7 @@ func Serve(ctx context.Context, cfg Config, o Options) error {
 
 // begin brings a domain into the mode in which it is to start.
 func (b *Bridge) begin(ctx context.Context, d *domain) error {
-	mode, reason := b.state.begin(d.cfg.Name, d.cfg.Mode, time.Now(), &b.cfg)
+	mode, mayTake, reason := b.state.begin(d.cfg.Name, d.cfg.Mode, time.Now(), &b.cfg)
 	if mode == ModeBus {
 		d.mu.Lock()
 		h, err := d.names.holder(d.names.socket)
@@ -94,7 +94,7 @@ func (b *Bridge) begin(ctx context.Context, d *domain) error {
 		if err != nil {
 			return err
 		}
-		if h == holderOther {
+		if h == holderOther && !mayTake {
 			return fmt.Errorf("%s: %w, and %s is to begin in mode bus: stop it, or begin in mode shadow and cut over", d.names.socket, ErrLive, d.cfg.Name)
 		}
 	}
@@ -107,6 +107,7 @@ func (b *Bridge) begin(ctx context.Context, d *domain) error {
 
 // end hands back every public socket and stops.
 func (b *Bridge) end() {
+	var handedBack []string
 	for _, d := range b.domains {
 		d.moving.Lock()
 		d.mu.Lock()
@@ -120,12 +121,14 @@ func (b *Bridge) end() {
 			var m Move
 			if err := d.during("rolling back", func() error { return d.handBack(&m) }); err != nil {
 				b.log.Error("torqbridge: the socket could not be handed back", "domain", d.cfg.Name, "error", err)
+			} else {
+				handedBack = append(handedBack, d.cfg.Name)
 			}
 		}
 		d.halt()
 		d.moving.Unlock()
 	}
-	b.state.end()
+	b.state.end(handedBack)
 }
 
 // domain finds a domain by name.

@@ -131,7 +131,7 @@ var bridgeKeys = func() []config.Key[Config] {
 			"Longest message. A header that announces a longer one is none, and the next one is looked for."),
 		config.NewKey("window", config.Durations(100*time.Millisecond, time.Hour), d, func(c *C) *time.Duration { return &c.Window },
 			"How long old and new are compared for one verdict, and throughput is measured."),
-		config.NewKey("hold", config.Durations(time.Millisecond, 9*time.Second), d, func(c *C) *time.Duration { return &c.Hold },
+		config.NewKey("hold", config.Durations(time.Millisecond, 6500*time.Millisecond), d, func(c *C) *time.Duration { return &c.Hold },
 			"How long a rollback waits at most for consumers to connect to the old relay before messages flow again. Torq's dashboard comes back after 5 s."),
 		config.NewKey("replay", config.Durations(time.Millisecond, time.Minute), d, func(c *C) *time.Duration { return &c.Replay },
 			"How long after the old relay's end a process that was connected to it may come and get what it missed."),

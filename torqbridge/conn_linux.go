@@ -167,3 +167,9 @@ func connections(path string) (n int, ok bool) {
 	}
 	return n, ok
 }
+
+// nap gives the core away for some 100 us.
+func nap() {
+	t := unix.Timespec{Nsec: int64(60 * time.Microsecond)}
+	_ = unix.Nanosleep(&t, nil) // cut short by a signal is no harm
+}

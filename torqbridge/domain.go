@@ -326,11 +326,13 @@ func (d *domain) follow(s *serving, sub *shm.Subscriber, shared bool) {
 	defer d.wg.Done()
 	defer sub.Close()
 	one := make([][]byte, 1)
+	idle := &followIdler{park: sub.Idler()}
 	for s.ctx.Err() == nil {
-		err := sub.Run(s.ctx, nil, func(f shm.Frame) {
+		err := sub.Run(s.ctx, idle, func(f shm.Frame) {
 			if d.b.own[f.Source] {
 				return
 			}
+			idle.foreign = true
 			m, err := codec.Parse(f.Payload, codec.ChecksumIgnore)
 			if err != nil || len(f.Payload) > d.maxMessage {
 				d.stats.notMessages.Add(1)
@@ -350,6 +352,27 @@ func (d *domain) follow(s *serving, sub *shm.Subscriber, shared bool) {
 			d.stats.lost.Add(1)
 			return
 		}
+	}
+}
+
+// followIdler parks like the subscriber's own strategy, but does not spin before that
+// if all it saw were the bridge's own frames: on a small machine the spinning would keep
+// the core from whoever these frames are for.
+type followIdler struct {
+	park    shm.Idler
+	foreign bool // a frame of somebody else came in this poll
+	spin    bool // or in the last poll that found something
+	waited  bool
+}
+
+func (i *followIdler) Idle(work int) {
+	i.park.Idle(work)
+	switch {
+	case work > 0:
+		i.spin, i.foreign, i.waited = i.foreign, false, false
+	case !i.spin && !i.waited:
+		i.waited = true
+		nap() // the time for which the strategy spins passes meanwhile
 	}
 }
 

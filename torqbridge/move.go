@@ -8,8 +8,8 @@ import (
 
 // Limits of a rollback's parts; together with hold they stay below 10 s.
 const (
-	settleLimit = time.Second     // until the relay has what was under way
-	drainLimit  = 2 * time.Second // until nothing is left of the producers
+	settleLimit = 700 * time.Millisecond // until the relay has what was under way, three times
+	drainLimit  = time.Second            // until nothing is left of the producers
 	startLimit  = 10 * time.Second
 )
 
@@ -122,6 +122,7 @@ func (d *domain) handBack(m *Move) error {
 		}
 	}
 
+	withdrawn := false
 	consumers, _ := d.split()
 	before, counted := connections(d.cfg.Socket)
 	if relay != nil {
@@ -154,7 +155,7 @@ func (d *domain) handBack(m *Move) error {
 		d.mu.Lock()
 		err := d.names.withdraw()
 		d.mu.Unlock()
-		if err != nil {
+		if withdrawn = err == nil; !withdrawn {
 			d.log.Warn("torqbridge: producers may overtake themselves", "domain", d.cfg.Name, "error", err)
 		}
 		relay.holdAt(noIndex)
@@ -188,7 +189,7 @@ func (d *domain) handBack(m *Move) error {
 
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if relay != nil {
+	if withdrawn {
 		if err := d.names.give(); err != nil {
 			return err
 		}

@@ -149,6 +149,11 @@ func TestLossDoesNotBringTheOldRelayBack(t *testing.T) {
 	c := dialRaw(t, p.socket("market_data"))
 	eventually(t, "the relay has the socket", func() bool { return relay.Clients() > before })
 	must(t, c.Close())
+	// And the next one takes it again: the domain is in mode bus.
+	p.start(cfg)
+	if s := p.status(); s.Mode != ModeBus || s.Served != "bridge" {
+		t.Errorf("status %+v", s)
+	}
 }
 
 func TestCutoverThatIsNotProvenIsMade(t *testing.T) {

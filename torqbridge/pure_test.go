@@ -285,7 +285,7 @@ func TestModeIsForgottenOverARestart(t *testing.T) {
 	now := time.Unix(1000, 0)
 	start := func(configured Mode) (*state, Mode, string) {
 		s := loadState(path, log)
-		m, reason := s.begin("signals", configured, now, cfg)
+		m, _, reason := s.begin("signals", configured, now, cfg)
 		s.save(map[string]Mode{"signals": m, "other": ModeBus})
 		return s, m, reason
 	}
@@ -294,12 +294,12 @@ func TestModeIsForgottenOverARestart(t *testing.T) {
 		t.Errorf("begins in %s", m)
 	}
 	s.save(map[string]Mode{"signals": ModeBus})
-	s.end()
+	s.end(nil)
 	s, m, _ = start(ModeShadow)
 	if m != ModeBus {
 		t.Errorf("the live mode is forgotten: %s", m)
 	}
-	s.end()
+	s.end(nil)
 	if _, m, _ = start(ModeLegacy); m != ModeLegacy {
 		t.Errorf("the file's new mode does not win: %s", m)
 	}

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 	"time"
 )
@@ -25,9 +26,10 @@ type state struct {
 
 type domainState struct {
 	Mode       Mode        `json:"mode"`
-	Configured Mode        `json:"configured"` // the file's mode at that time: one that has changed since wins
-	Running    bool        `json:"running"`    // false = ended in order
-	Crashes    []time.Time `json:"crashes"`    // of bridges in mode bus, as the next start noted them
+	Configured Mode        `json:"configured"`  // the file's mode at that time: one that has changed since wins
+	Running    bool        `json:"running"`     // false = ended in order
+	HandedBack bool        `json:"handed_back"` // it ended in mode bus, and the relay has the socket since
+	Crashes    []time.Time `json:"crashes"`     // of bridges in mode bus, as the next start noted them
 }
 
 // loadState reads the file; one that is absent or spoiled is empty.
@@ -47,8 +49,8 @@ func loadState(path string, log *slog.Logger) *state {
 }
 
 // begin returns the mode in which a domain starts, and why that is not bus if it
-// would have been.
-func (s *state) begin(name string, configured Mode, now time.Time, c *Config) (mode Mode, reason string) {
+// would have been. mayTake: that the relay has the socket is the bridge's own doing.
+func (s *state) begin(name string, configured Mode, now time.Time, c *Config) (mode Mode, mayTake bool, reason string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	d := s.Domains[name]
@@ -65,12 +67,13 @@ func (s *state) begin(name string, configured Mode, now time.Time, c *Config) (m
 	if d.Configured != configured {
 		d.Mode, d.Configured, d.Crashes = configured, configured, nil
 	}
+	mayTake, d.HandedBack = d.HandedBack, false
 	d.Running = true
 	if d.Mode == ModeBus && !c.NoAutoRollback && crashed(d.Crashes, now, c.MaxCrashes, c.CrashWindow) {
 		d.Mode, d.Crashes = ModeShadow, nil
-		return d.Mode, "automatic: the bridge has crashed repeatedly"
+		return d.Mode, false, "automatic: the bridge has crashed repeatedly"
 	}
-	return d.Mode, ""
+	return d.Mode, mayTake, ""
 }
 
 // save writes the modes.
@@ -85,12 +88,12 @@ func (s *state) save(modes map[string]Mode) {
 	s.write()
 }
 
-// end notes an end in order.
-func (s *state) end() {
+// end notes an end in order; handedBack are the domains whose relay has the socket again.
+func (s *state) end(handedBack []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, d := range s.Domains {
-		d.Running = false
+	for name, d := range s.Domains {
+		d.Running, d.HandedBack = false, slices.Contains(handedBack, name)
 	}
 	s.write()
 }

@@ -13,6 +13,9 @@ import (
 // patience is how long a message may be seen on one side only.
 const patience = 2 * time.Second
 
+// witnessDelay is the longest pause between attempts to connect.
+const witnessDelay = time.Second
+
 // monotonic is the time in ns that comparisons use.
 func monotonic() int64 { return clock.Mono() }
 
@@ -72,7 +75,7 @@ func (w *witnesses) run(ctx context.Context, s side) {
 			b.success()
 			w.look(ctx, s, conn)
 		}
-		if !sleep(ctx, b.fail(), nil) {
+		if !sleep(ctx, min(b.fail(), witnessDelay), nil) {
 			return
 		}
 	}
