@@ -96,6 +96,7 @@ bench: build ## latency and throughput between pinned processes, beside their fl
 	bin/myceliumctl bench throughput --size 1024
 	bin/myceliumctl bench throughput --subscribers 3
 	@scripts/bench-codec.sh
+	$(GO) test ./torqbridge -run xxx -bench . -benchtime 1x
 
 docs: ## write the generated documents anew from the tables of keys and types
 	$(GO) test -count=1 ./tests -run 'Test.*ReferenceIsCurrent' -update

@@ -27,6 +27,10 @@ const limit = 60 * time.Second
 // watch fails the whole run, with every goroutine's stack, if the test hangs.
 func watch(t testing.TB) context.Context {
 	t.Helper()
+	limit := limit
+	if _, ok := t.(*testing.B); ok {
+		limit *= 10
+	}
 	w := time.AfterFunc(limit, func() {
 		b := make([]byte, 1<<20)
 		panic(fmt.Sprintf("watchdog: %s still runs after %v\n%s", t.Name(), limit, b[:runtime.Stack(b, true)]))
