@@ -4,7 +4,7 @@ package codec
 // without allocating. After the first refusal every method returns that error
 // and the bytes are undefined.
 //
-//	b := codec.NewBuilder(dst, &header)
+//	b := codec.NewBuilder(dst, header)
 //	b.AppendTrade(&trade)
 //	n, err := b.Finish(false)
 //
@@ -17,9 +17,9 @@ type Builder struct {
 }
 
 // NewBuilder returns a Builder with Start called.
-func NewBuilder(dst []byte, h *Header) Builder {
+func NewBuilder(dst []byte, h Header) Builder {
 	var b Builder
-	b.Start(dst, h)
+	b.Start(dst, &h)
 	return b
 }
 

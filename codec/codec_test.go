@@ -137,7 +137,7 @@ func TestTradeOnTheWireIsNotWhatTorqReads(t *testing.T) {
 	}
 
 	out := make([]byte, TradeMessageSize)
-	build := NewBuilder(out, &krakenHeader)
+	build := NewBuilder(out, krakenHeader)
 	build.AppendTrade(&btcTrade)
 	if n, err := build.Finish(true); n != len(b) || err != nil || !bytes.Equal(out, b) {
 		t.Errorf("built %d, %v\n% x, want\n% x", n, err, out, b)
@@ -165,8 +165,7 @@ func TestQuoteOnTheWireIsNotWhatTorqReads(t *testing.T) {
 		}
 	}
 	out := make([]byte, QuoteMessageSize)
-	head := m.Header()
-	build := NewBuilder(out, &head)
+	build := NewBuilder(out, m.Header())
 	build.AppendQuote(&btcQuote)
 	if n, err := build.Finish(false); n != len(b) || err != nil || !bytes.Equal(out, b) {
 		t.Errorf("built %d, %v\n% x, want\n% x", n, err, out, b)
@@ -392,7 +391,7 @@ func TestLengthWrapsAt255(t *testing.T) {
 	} {
 		dst := make([]byte, MessageSize(test.n))
 		payload := bytes.Repeat([]byte{0x5a}, test.n)
-		b := NewBuilder(dst, &Header{})
+		b := NewBuilder(dst, Header{})
 		if err := b.Append(200, payload); err != nil {
 			t.Fatal(err)
 		}
@@ -445,7 +444,7 @@ func TestBuilderWritesWhatNobodyCanRead(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			b := NewBuilder(test.dst, &Header{})
+			b := NewBuilder(test.dst, Header{})
 			test.build(&b)
 			n, err := b.Finish(true)
 			if n != 0 {
@@ -502,7 +501,7 @@ func TestHotPathAllocates(t *testing.T) {
 			}
 		},
 		"build": func() {
-			b := NewBuilder(dst, &krakenHeader)
+			b := NewBuilder(dst, krakenHeader)
 			b.AppendTrade(&btcTrade)
 			b.AppendQuote(&btcQuote)
 			b.Append(108, payload)
@@ -644,7 +643,7 @@ func TestJSONIsNotWhatScriptsRead(t *testing.T) {
 	var paddedPayload [QuoteSize]byte
 	padded.Put(paddedPayload[:])
 	dst := make([]byte, MessageSize(QuoteSize))
-	b := NewBuilder(dst, &Header{Version: 1, Source: 3, Sequence: 1, TimestampNs: 1700000000123456789})
+	b := NewBuilder(dst, Header{Version: 1, Source: 3, Sequence: 1, TimestampNs: 1700000000123456789})
 	b.Append(TypeQuoteUpdate, paddedPayload[:])
 	b.Finish(false)
 

@@ -18,7 +18,7 @@ func Example() {
 	}
 
 	claim := make([]byte, codec.TradeMessageSize) // the bytes of a claim
-	b := codec.NewBuilder(claim, &codec.Header{
+	b := codec.NewBuilder(claim, codec.Header{
 		Domain:      codec.DomainMarketData,
 		Version:     codec.Version,
 		Source:      codec.SourceCoinbase,
@@ -55,7 +55,7 @@ func Example() {
 
 func ExampleSplitter() {
 	trade := make([]byte, codec.TradeMessageSize)
-	b := codec.NewBuilder(trade, &codec.Header{Version: codec.Version, Source: codec.SourceKraken})
+	b := codec.NewBuilder(trade, codec.Header{Version: codec.Version, Source: codec.SourceKraken})
 	b.AppendTrade(&codec.Trade{Instrument: codec.Coin(codec.VenueKraken, "BTC"), Price: 4500050000000})
 	if _, err := b.Finish(true); err != nil {
 		fmt.Println(err)

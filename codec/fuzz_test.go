@@ -319,7 +319,7 @@ func FuzzBuilder(f *testing.F) {
 	f.Fuzz(func(t *testing.T, room uint32, ops []byte, withChecksum bool) {
 		dst := make([]byte, room%(1<<17))
 		payload := bytes.Repeat([]byte{0xa5}, 255*16)
-		b := NewBuilder(dst, &krakenHeader)
+		b := NewBuilder(dst, krakenHeader)
 		size := HeaderSize
 		type want struct {
 			typ TLVType

@@ -120,7 +120,7 @@ func TestStructAndLayoutDisagree(t *testing.T) {
 				t.Fatalf("%v: % x comes back as % x", p.typ, b, out)
 			}
 			msg := make([]byte, MessageSize(l.Size))
-			build := NewBuilder(msg, &krakenHeader)
+			build := NewBuilder(msg, krakenHeader)
 			if err := p.add(&build, v); err != nil {
 				t.Fatalf("%v: %v", p.typ, err)
 			}
@@ -151,7 +151,7 @@ func TestStructAndLayoutDisagree(t *testing.T) {
 			}
 			wantError(t, err, Error{Reason: ErrPayloadSizeMismatch, Type: typ, Got: uint64(n), Want: uint64(l.Size)})
 		}
-		full := NewBuilder(make([]byte, MessageSize(l.Size)-1), &krakenHeader)
+		full := NewBuilder(make([]byte, MessageSize(l.Size)-1), krakenHeader)
 		wantError(t, p.add(&full, p.new()), Error{Reason: ErrBufferTooSmall, Offset: 32, Type: p.typ, Got: uint64(MessageSize(l.Size) - 1), Want: uint64(MessageSize(l.Size))})
 	}
 }

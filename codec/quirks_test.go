@@ -42,7 +42,7 @@ func TestTorqIsNotWhatItsDocumentsSay(t *testing.T) {
 		}
 		out := make([]byte, TradeMessageSize)
 		for with, want := range map[bool]uint32{false: 0, true: 0xEA6C4E2B} {
-			build := NewBuilder(out, &krakenHeader)
+			build := NewBuilder(out, krakenHeader)
 			build.AppendTrade(&btcTrade)
 			if _, err := build.Finish(with); err != nil || le.Uint32(out[offChecksum:]) != want {
 				t.Errorf("checksum %v: 0x%08X, %v", with, le.Uint32(out[offChecksum:]), err)
@@ -102,7 +102,7 @@ func TestTorqIsNotWhatItsDocumentsSay(t *testing.T) {
 			}
 		}
 		out := make([]byte, QuoteMessageSize)
-		build := NewBuilder(out, &krakenHeader)
+		build := NewBuilder(out, krakenHeader)
 		if build.AppendQuote(&btcQuote); out[33] != 56 {
 			t.Errorf("a Quote of %d bytes is built", out[33])
 		}
@@ -133,7 +133,7 @@ func TestTorqIsNotWhatItsDocumentsSay(t *testing.T) {
 		}
 		out := make([]byte, 400)
 		for n, head := range map[int]byte{0: 200, 255: 200, 256: 255} {
-			build := NewBuilder(out, &krakenHeader)
+			build := NewBuilder(out, krakenHeader)
 			if build.Append(200, make([]byte, n)); out[HeaderSize] != head {
 				t.Errorf("%d bytes begin with %d", n, out[HeaderSize])
 			}
@@ -141,11 +141,11 @@ func TestTorqIsNotWhatItsDocumentsSay(t *testing.T) {
 	})
 	t.Run("10 and 11 what nobody reads back is not built", func(t *testing.T) {
 		out := make([]byte, 1<<17)
-		build := NewBuilder(out, &krakenHeader)
+		build := NewBuilder(out, krakenHeader)
 		if err := build.Append(200, make([]byte, 65536)); !errors.Is(err, ErrPayloadTooLarge) {
 			t.Error(err)
 		}
-		build = NewBuilder(out, &krakenHeader)
+		build = NewBuilder(out, krakenHeader)
 		if err := build.Append(TypeExtended, make([]byte, 10)); !errors.Is(err, ErrReservedType) {
 			t.Error(err)
 		}

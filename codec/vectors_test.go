@@ -223,8 +223,7 @@ func checkRoundTrip(t *testing.T, v vector) {
 
 	// The structs and the builder make the same bytes.
 	out := make([]byte, len(b))
-	head := m.Header()
-	build := NewBuilder(out, &head)
+	build := NewBuilder(out, m.Header())
 	canonical := true
 	for tlv, err := range m.TLVs() {
 		if err != nil {

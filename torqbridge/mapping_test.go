@@ -15,7 +15,7 @@ func build(t testing.TB, h codec.Header, add func(b *codec.Builder) error) []byt
 	t.Helper()
 	buf := make([]byte, 4096)
 	h.Version = codec.Version
-	b := codec.NewBuilder(buf, &h)
+	b := codec.NewBuilder(buf, h)
 	if add != nil {
 		must(t, add(&b))
 	}
