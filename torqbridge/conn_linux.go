@@ -146,26 +146,39 @@ func sinceBoot() int64 {
 	return ts.Nano() / int64(10*time.Millisecond)
 }
 
-// connections counts the connections that a listening socket has accepted or will,
-// by the path that it was bound to, as /proc/net/unix tells; false = it cannot.
-func connections(path string) (n int, ok bool) {
+// connections are the inodes of the connections that a listening socket has accepted or
+// will, by the path that it was bound to, as /proc/net/unix tells; false = it cannot.
+func connections(path string) (inodes map[string]bool, ok bool) {
 	b, err := os.ReadFile("/proc/net/unix")
 	if err != nil {
-		return 0, false
+		return nil, false
 	}
+	inodes = map[string]bool{}
 	for line := range strings.Lines(string(b)) {
 		f := strings.Fields(line)
-		const flags, state, name = 3, 5, 7
+		const flags, state, inode, name = 3, 5, 6, 7
 		if len(f) <= name || f[name] != path {
 			continue
 		}
 		if f[flags] == "00010000" { // it listens
 			ok = true
 		} else if f[state] == "03" { // connected
+			inodes[f[inode]] = true
+		}
+	}
+	return inodes, ok
+}
+
+// arrived counts the connections that were not there before. Those whose peers have
+// gone may stay, or go, without anybody coming.
+func arrived(path string, before map[string]bool) (n int) {
+	now, _ := connections(path)
+	for inode := range now {
+		if !before[inode] {
 			n++
 		}
 	}
-	return n, ok
+	return n
 }
 
 // nap gives the core away for some 100 us.

@@ -52,7 +52,7 @@ func newMirror(d *domain) *mirror {
 func (m *mirror) run(ctx context.Context) {
 	defer m.d.wg.Done()
 	for {
-		conn, err := m.dial(ctx)
+		conn, err := m.d.dialRelay(ctx)
 		if err == nil {
 			err = m.session(ctx, conn)
 			if ctx.Err() == nil {
@@ -77,11 +77,23 @@ func (m *mirror) hurry() {
 	}
 }
 
-func (m *mirror) dial(ctx context.Context) (*net.UnixConn, error) {
-	var d net.Dialer
-	c, err := d.DialContext(ctx, "unix", m.d.relayPath())
+var errOwnSocket = errors.New("there is no relay: the bridge itself answers")
+
+// dialRelay connects to the old relay, wherever its socket is now.
+func (d *domain) dialRelay(ctx context.Context) (*net.UnixConn, error) {
+	path := d.relayPath()
+	var dial net.Dialer
+	c, err := dial.DialContext(ctx, "unix", path)
 	if err != nil {
 		return nil, err
+	}
+	// The name may have become the bridge's between the two.
+	d.mu.Lock()
+	own := d.names.own(path)
+	d.mu.Unlock()
+	if own {
+		_ = c.Close()
+		return nil, errOwnSocket
 	}
 	return c.(*net.UnixConn), nil
 }

@@ -124,7 +124,6 @@ func (d *domain) handBack(m *Move) error {
 
 	withdrawn := false
 	consumers, _ := d.split()
-	before, counted := connections(d.cfg.Socket)
 	if relay != nil {
 		taps := []*tap{relay}
 		for _, c := range consumers {
@@ -136,6 +135,7 @@ func (d *domain) handBack(m *Move) error {
 			d.release(taps)
 			return err
 		}
+		before, counted := connections(d.cfg.Socket)
 		for _, c := range consumers {
 			_ = stopReading(c.conn) // it may be a producer that has not sent yet
 			c.tap.finishAt(h)
@@ -146,8 +146,7 @@ func (d *domain) handBack(m *Move) error {
 		}
 		if len(consumers) > 0 && counted {
 			limit(d.b.cfg.Hold, "the consumers' way to the relay", func() bool {
-				now, _ := connections(d.cfg.Socket)
-				return now >= before+len(consumers)
+				return arrived(d.cfg.Socket, before) >= len(consumers)
 			})
 		} else if len(consumers) > 0 {
 			time.Sleep(d.b.cfg.Hold)

@@ -384,3 +384,73 @@ func TestControlSocketCannotBeMade(t *testing.T) {
 		}
 	}
 }
+
+// TestConsumerThatComesBackLateMissesMessages: Torq's dashboard waits 5 s before it
+// connects again; what is sent meanwhile waits for it, up to hold.
+func TestConsumerThatComesBackLateMissesMessages(t *testing.T) {
+	p := newPlace(t)
+	relay, err := legacy.Listen(p.socket("market_data"), legacy.AnyDomain)
+	must(t, err)
+	defer relay.Close()
+	p.start(p.config(ModeShadow))
+	eventually(t, "the relay is mirrored", func() bool { return p.status().RelayUp })
+	pub := p.publisher()
+	sent := uint64(0)
+	for _, c := range []struct {
+		delay time.Duration
+		late  bool
+	}{{1500 * time.Millisecond, false}, {3 * time.Second, true}} {
+		p.move(ModeBus, true)
+		consumer, err := legacy.NewConsumer(p.socket("market_data"))
+		must(t, err)
+		consumer.Delay = c.delay
+		l := &legacy.Ledger{}
+		go func() { _ = consumer.Run(true, func(m []byte) { l.Add(0, m) }) }()
+		eventually(t, "the consumer is in", func() bool { return p.status().Clients == 1 })
+		from := sent
+		done := make(chan Move, 1)
+		go func() { done <- p.move(ModeShadow, false) }()
+		var m Move
+		for moved := false; !moved; {
+			select {
+			case m = <-done:
+				moved = true
+			default:
+				p.direct(pub, sent, sent+1)
+				sent++
+				time.Sleep(time.Millisecond)
+			}
+		}
+		if (m.Note != "") != c.late {
+			t.Errorf("with a delay of %v: %+v", c.delay, m)
+		}
+		if !c.late {
+			eventually(t, "the consumer has all", func() bool { return l.Total() >= int(sent-from) })
+			check(t, l, "consumer", 3, from, sent)
+		}
+		_ = consumer.Close() // it may be between two connections
+	}
+}
+
+// TestBridgeMirrorsItself: the name to which the mirror connects may become the bridge's
+// own at that very moment.
+func TestBridgeMirrorsItself(t *testing.T) {
+	p := newPlace(t)
+	for range 20 {
+		r := p.start(p.config(ModeBus))
+		if s := p.status(); s.RelayUp || s.Clients != 0 {
+			t.Errorf("%+v", s)
+		}
+		d := r.bridge.domains[0]
+		d.mu.Lock()
+		d.names.legacy, d.names.bus = d.names.socket, d.names.legacy // as if it had been resolved before
+		d.mu.Unlock()
+		if c, err := d.dialRelay(p.ctx); !errors.Is(err, errOwnSocket) {
+			t.Errorf("%v, %v", c, err)
+		}
+		d.mu.Lock()
+		d.names.legacy, d.names.bus = d.names.bus, d.cfg.BusSocket
+		d.mu.Unlock()
+		r.end()
+	}
+}

@@ -26,7 +26,7 @@ type Status struct {
 	Since  time.Time `json:"since"`
 	Reason string    `json:"reason"` // of the last move, "" = on command
 	Socket string    `json:"socket"`
-	Served string    `json:"served_by"` // who answers at Socket: bridge, relay or nobody
+	Served string    `json:"served_by"` // who answers at Socket: bridge, relay or nobody; unknown during a move
 
 	Clients   int    `json:"clients"`
 	Producers int    `json:"producers"` // clients that have sent something
@@ -73,7 +73,9 @@ func (d *domain) status() Status {
 		Windows: []Window{},
 	}
 	s.Served = "nobody"
-	if h, err := d.names.holder(d.names.socket); err == nil && h == holderOwn {
+	if d.phase != "" { // a look is a connection, and a rollback counts those
+		s.Served = "unknown"
+	} else if h, err := d.names.holder(d.names.socket); err == nil && h == holderOwn {
 		s.Served = "bridge"
 	} else if err == nil && h == holderOther {
 		s.Served = "relay"

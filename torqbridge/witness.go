@@ -66,11 +66,7 @@ func (w *witnesses) set(s side, up bool) {
 func (w *witnesses) run(ctx context.Context, s side) {
 	var b backoff
 	for {
-		path := w.d.relayPath()
-		if s == sideNew {
-			path = w.d.ownPath()
-		}
-		conn, err := net.DialUnix("unix", w.local(s), &net.UnixAddr{Name: path, Net: "unix"})
+		conn, err := w.dial(ctx, s)
 		if err == nil {
 			b.success()
 			w.look(ctx, s, conn)
@@ -81,12 +77,12 @@ func (w *witnesses) run(ctx context.Context, s side) {
 	}
 }
 
-// local is the address by which the bridge knows its own witness.
-func (w *witnesses) local(s side) *net.UnixAddr {
+// dial connects to a side; to the bridge under the name by which it knows its own.
+func (w *witnesses) dial(ctx context.Context, s side) (*net.UnixConn, error) {
 	if s == sideOld {
-		return nil
+		return w.d.dialRelay(ctx)
 	}
-	return &net.UnixAddr{Name: w.d.witnessName(), Net: "unix"}
+	return net.DialUnix("unix", &net.UnixAddr{Name: w.d.witnessName(), Net: "unix"}, &net.UnixAddr{Name: w.d.ownPath(), Net: "unix"})
 }
 
 func (w *witnesses) look(ctx context.Context, s side, conn *net.UnixConn) {
