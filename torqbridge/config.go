@@ -171,7 +171,7 @@ var domainKeys = func() []config.Key[DomainConfig] {
 		config.NewKey("join", config.Sizes(0, 1<<30), d, func(d *D) *uint64 { return &d.Join },
 			"Each message is written by itself to a client that keeps up. One that has so many bytes in its socket unread gets what is queued for it in one piece, which it cannot tell apart."),
 		config.NewKey("subscribe", config.PatternLists(), d, func(d *D) *[]string { return &d.Subscribe },
-			"Topics whose messages from publishers on the bus go to the clients of the socket.").DefaultsTo("all below the domain's prefix: `market.>`, `signals.>` or `execution.>`"),
+			"Topics whose messages from publishers on the bus go to the clients of the socket. Those on `system.>` go to the socket of the domain that their header names.").DefaultsTo("all below the domain's prefix: `market.>`, `signals.>` or `execution.>`"),
 	}
 }()
 

@@ -278,18 +278,13 @@ func (d *domain) openBus(ctx context.Context, s *serving) error {
 			return err
 		}
 	}
-	for _, pattern := range []string{systemPrefix + ".>", d.b.cfg.Unmapped} {
-		taken := false
-		for _, own := range d.cfg.Subscribe {
-			taken = taken || overlap(own, pattern)
-		}
-		if !taken {
-			if err := follow(pattern, true); err != nil {
-				return err
-			}
+	// System messages have no relay: those for this one say so in their headers.
+	for _, own := range d.cfg.Subscribe {
+		if overlap(own, systemPattern) {
+			return nil
 		}
 	}
-	return nil
+	return follow(systemPattern, true)
 }
 
 // messagesPerRing is how many of the longest messages a ring must hold.

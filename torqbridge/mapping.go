@@ -25,7 +25,10 @@ var domains = []domainInfo{
 	{"execution", "execution", codec.DomainExecution},
 }
 
-const systemPrefix = "system"
+const (
+	systemPrefix  = "system"
+	systemPattern = systemPrefix + ".>"
+)
 
 var domainNames = func() (names []string) {
 	for _, d := range domains {

@@ -359,7 +359,7 @@ func TestPublisherOnTheBusIsNotHeardOnTheSocket(t *testing.T) {
 	ours, theirs := trade(1, "SYS", 2), trade(1, "SYS", 3)
 	theirs[4] = byte(codec.DomainSignal)
 	publish("system.state_invalidation", theirs)
-	publish("torq.unmapped", ours)
+	publish("system.recovery_request", ours)
 	if !bytes.Equal(readN(t, out, 1), ours) {
 		t.Error("the consumer's bytes are others")
 	}
