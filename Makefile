@@ -7,7 +7,7 @@ GO ?= go
 FUZZTIME ?= 10s
 # Statement coverage that each of COVER_GATED must reach, in per cent.
 COVER_MIN ?= 95
-COVER_GATED := shm seqlock registry codec
+COVER_GATED := shm seqlock registry codec torqbridge
 
 COVER_DIR := $(CURDIR)/out/cover
 # internal/model enumerates millions of states on one goroutine: counters and the
@@ -27,10 +27,10 @@ WITHOUT_PERCENT = 2>&1 | sed -e '/^warning: no packages being tested depend/d' -
 
 STAGES := lint rules unit failpoint crash-smoke cover-gate race checkptr fuzz arm64
 
-.PHONY: help test $(STAGES) cover crash demo bench build docs clean
+.PHONY: help test $(STAGES) cover crash demo bench rollback-drill build docs clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 test: ## every check, under 10 minutes on 2 cores
 	@scripts/stages.sh $(STAGES)
@@ -79,6 +79,9 @@ arm64: ## vet and build for arm64
 crash: ## the crash tests at their large figures; ARGS=-run=NAME for one of them
 	$(GO) test -count=1 -v -tags failpoint -timeout 3h ./tests/crash -crash.large $(ARGS)
 
+rollback-drill: build ## a domain of Torq to the bus and back under load; prints what arrived
+	$(GO) test -count=1 -v ./tests/drill -drill.program $(CURDIR)/bin/myceliumctl $(ARGS)
+
 build: ## bin/myceliumctl
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/ ./cmd/...
 
@@ -93,8 +96,9 @@ bench: build ## latency and throughput between pinned processes, beside their fl
 	bin/myceliumctl bench throughput --size 1024
 	bin/myceliumctl bench throughput --subscribers 3
 	@scripts/bench-codec.sh
+	$(GO) test ./torqbridge -run xxx -bench . -benchtime 1x
 
-docs: ## write docs/config.md and docs/tlv.md anew from the tables of keys and types
+docs: ## write the generated documents anew from the tables of keys and types
 	$(GO) test -count=1 ./tests -run 'Test.*ReferenceIsCurrent' -update
 
 clean: ## remove what the other targets made

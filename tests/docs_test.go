@@ -11,12 +11,17 @@ import (
 
 	"github.com/torq/mycelium/codec"
 	"github.com/torq/mycelium/internal/config"
+	"github.com/torq/mycelium/torqbridge"
 )
 
 var update = flag.Bool("update", false, "write generated documents anew")
 
 func TestConfigReferenceIsCurrent(t *testing.T) {
 	generated(t, "config.md", "<!-- Generated from internal/config by \"make docs\". -->\n\n"+config.Reference())
+}
+
+func TestBridgeReferenceIsCurrent(t *testing.T) {
+	generated(t, "torq.md", "<!-- Generated from torqbridge by \"make docs\". -->\n\n"+torqbridge.ConfigReference())
 }
 
 func TestTypeReferenceIsCurrent(t *testing.T) {

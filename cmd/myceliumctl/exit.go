@@ -14,6 +14,7 @@ import (
 	"github.com/torq/mycelium/internal/control"
 	"github.com/torq/mycelium/internal/directory"
 	"github.com/torq/mycelium/shm"
+	"github.com/torq/mycelium/torqbridge"
 )
 
 // Exit codes; the help of the root command lists them.
@@ -109,13 +110,14 @@ func exitCode(err error) int {
 		return exitVersion
 	case is(shm.ErrNoSpace, shm.ErrQuota, syscall.ENOSPC):
 		return exitNoSpace
-	case is(shm.ErrRegistryDown):
+	case is(shm.ErrRegistryDown, torqbridge.ErrBridgeDown):
 		return exitUnreachable
-	case is(shm.ErrExists, shm.ErrSourceBusy, fs.ErrExist, directory.ErrBusy, syscall.EADDRINUSE):
+	case is(shm.ErrExists, shm.ErrSourceBusy, fs.ErrExist, directory.ErrBusy, syscall.EADDRINUSE,
+		torqbridge.ErrLive, torqbridge.ErrNoRelay, torqbridge.ErrNotProven, torqbridge.ErrTooFar):
 		return exitConflict
 	case is(errTimeout, context.DeadlineExceeded, shm.ErrBackpressure):
 		return exitTimeout
-	case is(shm.ErrNotFound, fs.ErrNotExist):
+	case is(shm.ErrNotFound, fs.ErrNotExist, torqbridge.ErrUnknownDomain):
 		return exitNotFound
 	}
 	return exitFailure
@@ -134,11 +136,13 @@ func explain(err error) (text, hint string) {
 	case errors.As(err, &remote) && remote.Hint != "":
 		return strings.Replace(text, remote.Error(), remote.Message, 1), remote.Hint
 	}
-	switch exitCode(err) {
-	case exitUnreachable:
+	switch code := exitCode(err); {
+	case errors.Is(err, torqbridge.ErrBridgeDown):
+		hint = "start it with: myceliumctl torq serve --config FILE, or name its socket with --control"
+	case code == exitUnreachable:
 		text, _, _ = strings.Cut(text, " (is the registry running?")
 		hint = "start a registry with: myceliumctl registry serve, or name its socket with --registry"
-	case exitPermission:
+	case code == exitPermission:
 		hint = "ask the owner of the bus for access, or run as that user"
 	}
 	return text, hint

@@ -78,6 +78,7 @@ func load(name, text string, env map[string]string, paths Paths, opts LoadOption
 		spans:  spanMap{},
 		failed: make(map[string]bool),
 	}
+	l.tables = []Table{One("registry", registryKeys, &l.Registry), Many("topic", topicKeys, &l.Topics)}
 	l.parse(strings.TrimPrefix(text, bom))
 	for _, s := range opts.Set {
 		if key, value, ok := strings.Cut(s, "="); ok {
@@ -111,6 +112,7 @@ func load(name, text string, env map[string]string, paths Paths, opts LoadOption
 // A loader is a configuration in the making.
 type loader struct {
 	*Config
+	tables   []Table
 	spans    spanMap
 	failed   map[string]bool // keys whose value could not be used
 	problems []Problem
@@ -172,53 +174,31 @@ func (l *loader) parse(text string) {
 	for _, name := range slices.Sorted(maps.Keys(root)) {
 		path := joinPath("", name)
 		at := l.spans.at(path, false)
-		switch name {
-		case "registry":
-			if table, ok := root[name].(map[string]any); ok {
-				decodeTable(l, name, name, table, registryKeys, &l.Registry)
-			} else {
-				l.add(path, at, "registry: "+typeFault("a table: write [registry]", root[name])[0].msg, "")
-			}
-		case "topic":
-			l.topics(root[name], at)
-		default:
+		if i := slices.IndexFunc(l.tables, func(t Table) bool { return t.name == name }); i >= 0 {
+			l.tables[i].decode(l, root[name], at)
+		} else {
 			l.unknown(path, "", name, at)
 		}
 	}
 }
 
-// topics decodes [[topic]], which the decoder returns in one of two forms.
-func (l *loader) topics(v any, at place) {
-	var entries []any
-	switch v := v.(type) {
-	case []map[string]any:
-		for _, e := range v {
-			entries = append(entries, e)
-		}
-	case []any:
-		entries = v
-	default:
-		l.add("topic", at, "topic: "+typeFault("an array of tables: write [[topic]]", v)[0].msg, "")
-	}
-	l.Topics = make([]TopicConfig, len(entries))
-	for i, e := range entries {
-		path := indexPath("topic", i)
-		if table, ok := e.(map[string]any); ok {
-			decodeTable(l, "topic", path, table, topicKeys, &l.Topics[i])
-			continue
-		}
-		l.failed[path+".name"] = true
-		l.add(path, l.spans.at(path, false), "topic: "+typeFault("a table: write [[topic]]", e)[0].msg, "")
-	}
-}
-
 // unknown reports a key that does not exist in a table, "" being the top level.
 func (l *loader) unknown(path, table, name string, at place) {
-	tables := map[string][]string{"": {"registry", "topic"}, "registry": names(registryKeys), "topic": names(topicKeys)}
-	hint := nearest(name, tables[table])
-	for _, other := range tables[""] {
-		if hint == "" && slices.Contains(tables[other], name) {
-			hint = other + "." + name
+	var top, here []string
+	hint := ""
+	for _, t := range l.tables {
+		top = append(top, t.name)
+		if t.name == table {
+			here = t.keys
+		}
+	}
+	if table == "" {
+		here = top
+	}
+	hint = nearest(name, here)
+	for _, other := range l.tables {
+		if hint == "" && slices.Contains(other.keys, name) {
+			hint = other.name + "." + name
 		}
 	}
 	l.add(path, at, fmt.Sprintf("unknown key %q", joinPath(table, name)), hint)
