@@ -7,7 +7,7 @@ GO ?= go
 FUZZTIME ?= 10s
 # Statement coverage that each of COVER_GATED must reach, in per cent.
 COVER_MIN ?= 95
-COVER_GATED := shm seqlock registry codec transport/tcp
+COVER_GATED := shm seqlock registry codec torqbridge transport/tcp
 
 COVER_DIR := $(CURDIR)/out/cover
 # internal/model enumerates millions of states on one goroutine: counters and the
@@ -27,10 +27,10 @@ WITHOUT_PERCENT = 2>&1 | sed -e '/^warning: no packages being tested depend/d' -
 
 STAGES := lint rules unit failpoint crash-smoke cover-gate race checkptr fuzz arm64
 
-.PHONY: help test $(STAGES) cover crash demo demo-tcp bench bench-link build docs clean
+.PHONY: help test $(STAGES) cover crash demo demo-tcp bench bench-link rollback-drill build docs clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 test: ## every check, under 10 minutes on 2 cores
 	@scripts/stages.sh $(STAGES)
@@ -80,6 +80,9 @@ crash: ## the crash tests at their large figures; ARGS=-run=NAME for one of them
 	$(GO) test -count=1 -v -tags failpoint -timeout 3h ./tests/crash -crash.large $(ARGS)
 	$(GO) test -count=1 -v -timeout 3h ./transport/tcp -run TestLinkSimulator -sim.seeds=20000
 
+rollback-drill: build ## a domain of Torq to the bus and back under load; prints what arrived
+	$(GO) test -count=1 -v ./tests/drill -drill.program $(CURDIR)/bin/myceliumctl $(ARGS)
+
 build: ## bin/myceliumctl
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/ ./cmd/...
 
@@ -89,19 +92,21 @@ demo: build ## real messages through shared memory, in 10 seconds
 demo-tcp: build ## topics across two hosts on one machine, the link cut and healed in the middle
 	@bin/myceliumctl forward demo $(ARGS)
 
-bench: build ## latency and throughput between pinned processes, beside their floors
+bench: build ## latency and throughput between pinned processes, beside their floors; the codec on one core
 	bin/myceliumctl bench latency
 	bin/myceliumctl bench latency --idle park
 	bin/myceliumctl bench throughput
 	bin/myceliumctl bench throughput --size 256
 	bin/myceliumctl bench throughput --size 1024
 	bin/myceliumctl bench throughput --subscribers 3
+	@scripts/bench-codec.sh
+	$(GO) test ./torqbridge -run xxx -bench . -benchtime 1x
 
 bench-link: build ## a link beside NATS core and plain TCP, in one run (tests/peers)
 	cd tests/peers && $(GO) run . -bin $(CURDIR)/bin/myceliumctl $(ARGS)
 
-docs: ## write docs/config.md and the keys in docs/forwarding.md anew from the tables of keys
-	$(GO) test -count=1 ./tests -run 'ReferenceIsCurrent' -update
+docs: ## write the generated documents anew from the tables of keys and types
+	$(GO) test -count=1 ./tests -run 'Test.*ReferenceIsCurrent' -update
 
 clean: ## remove what the other targets made
 	rm -rf bin out

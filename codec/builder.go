@@ -7,23 +7,32 @@ package codec
 //	b := codec.NewBuilder(dst, header)
 //	b.AppendTrade(&trade)
 //	n, err := b.Finish(false)
+//
+// A hot loop keeps one Builder and calls Start for each message.
 type Builder struct {
-	dst []byte
-	n   int // bytes written
-	err error
+	dst   []byte
+	n     int // bytes written
+	limit int // bytes that may be written; 0 after a refusal
+	err   error
 }
 
-// NewBuilder starts a message with header h in dst. PayloadSize and Checksum
-// of h do not matter, Finish sets them. A dst shorter than HeaderSize is
-// ErrBufferTooSmall, reported by the next call.
+// NewBuilder returns a Builder with Start called.
 func NewBuilder(dst []byte, h Header) Builder {
-	b := Builder{dst: dst, n: HeaderSize}
+	var b Builder
+	b.Start(dst, &h)
+	return b
+}
+
+// Start begins a message with header h in dst; what the Builder did before is
+// forgotten. PayloadSize and Checksum of h do not matter, Finish sets them. A
+// dst shorter than HeaderSize is ErrBufferTooSmall, reported by the next call.
+func (b *Builder) Start(dst []byte, h *Header) {
+	b.dst, b.n, b.limit, b.err = dst, HeaderSize, min(len(dst), MaxMessage), nil
 	if len(dst) < HeaderSize {
 		b.fail(ErrBufferTooSmall, 0, 0, len(dst), HeaderSize)
-		return b
+		return
 	}
-	h.Put(dst)
-	return b
+	h.put(dst)
 }
 
 // MessageSize returns the bytes of a message whose only TLV has a payload of
@@ -32,34 +41,34 @@ func MessageSize(n int) int { return HeaderSize + tlvHead(n) + n }
 
 // tlvHead returns the bytes before a payload of n bytes.
 func tlvHead(n int) int {
-	if n > 255 {
+	if n > maxStandard {
 		return extendedHead
 	}
 	return standardHead
 }
 
-// Append adds a TLV, in standard form up to 255 payload bytes and in extended
-// form above. Errors: ErrReservedType, ErrPayloadTooLarge, ErrMessageTooLarge,
-// ErrBufferTooSmall.
+// maxStandard is the largest payload of the standard form, in bytes.
+const maxStandard = 255
+
+// putHead writes the bytes before a payload of n bytes and returns how many they are.
+func putHead(b []byte, typ TLVType, n int, extended bool) int {
+	if !extended {
+		b[0], b[1] = byte(typ), byte(n)
+		return standardHead
+	}
+	b[0], b[1], b[2] = byte(TypeExtended), 0, byte(typ)
+	le.PutUint16(b[3:], uint16(n))
+	return extendedHead
+}
+
+// Append adds a TLV with a payload as it is, in standard form up to 255 bytes
+// and in extended form above. AppendTrade and so on add payloads of known
+// layouts. A payload that ModeBridge would not read back is refused. Errors:
+// ErrReservedType, ErrPayloadSizeMismatch, ErrPayloadTooLarge,
+// ErrMessageTooLarge, ErrBufferTooSmall.
 func (b *Builder) Append(typ TLVType, payload []byte) error {
 	dst := b.grow(typ, len(payload))
 	copy(dst, payload)
-	return b.err
-}
-
-// AppendTrade adds a TypeTrade TLV.
-func (b *Builder) AppendTrade(t *Trade) error {
-	if dst := b.grow(TypeTrade, TradeSize); dst != nil {
-		t.Put(dst)
-	}
-	return b.err
-}
-
-// AppendQuote adds a TypeQuote TLV of QuoteSize bytes.
-func (b *Builder) AppendQuote(q *Quote) error {
-	if dst := b.grow(TypeQuote, QuoteSize); dst != nil {
-		q.Put(dst)
-	}
 	return b.err
 }
 
@@ -80,6 +89,18 @@ func (b *Builder) Finish(withChecksum bool) (n int, err error) {
 	return b.n, nil
 }
 
+// standard is grow for at most maxStandard bytes, which the compiler can inline.
+func (b *Builder) standard(typ TLVType, n int) []byte {
+	end := b.n + standardHead + n
+	if end > b.limit {
+		return b.grow(typ, n)
+	}
+	dst := b.dst[b.n:end]
+	dst[0], dst[1] = byte(typ), byte(n)
+	b.n = end
+	return dst[standardHead:]
+}
+
 // grow writes the head of a TLV and returns the n bytes for its payload, nil if refused.
 func (b *Builder) grow(typ TLVType, n int) []byte {
 	if b.err != nil {
@@ -90,6 +111,8 @@ func (b *Builder) grow(typ TLVType, n int) []byte {
 	switch {
 	case typ == TypeExtended:
 		return b.fail(ErrReservedType, typ, b.n, 0, 0)
+	case head == standardHead && !typ.takes(n):
+		return b.fail(ErrPayloadSizeMismatch, typ, b.n, n, typ.FixedSize())
 	case n > MaxPayload:
 		return b.fail(ErrPayloadTooLarge, typ, b.n, n, MaxPayload)
 	case end > MaxMessage:
@@ -98,12 +121,7 @@ func (b *Builder) grow(typ TLVType, n int) []byte {
 		return b.fail(ErrBufferTooSmall, typ, b.n, len(b.dst), end)
 	}
 	dst := b.dst[b.n:end]
-	if head == standardHead {
-		dst[0], dst[1] = byte(typ), byte(n)
-	} else {
-		dst[0], dst[1], dst[2] = byte(TypeExtended), 0, byte(typ)
-		le.PutUint16(dst[3:], uint16(n))
-	}
+	putHead(dst, typ, n, head == extendedHead)
 	b.n = end
 	return dst[head:]
 }
@@ -111,5 +129,6 @@ func (b *Builder) grow(typ TLVType, n int) []byte {
 //go:noinline
 func (b *Builder) fail(reason error, typ TLVType, offset, got, want int) []byte {
 	b.err = &Error{Reason: reason, Offset: offset, Type: typ, Got: uint64(got), Want: uint64(want)}
+	b.limit = 0
 	return nil
 }

@@ -45,7 +45,7 @@ const (
 	extendedTrade = "efbeadde 00 01 03 00 0100000000000000 15cd853dfe9c9717 2f000000 00000000" +
 		"ff 00 01 2800 0000000000435442 80b8e1bf17040000 20bcbe0000000000 2dc9853dfe9c9717 6500 33 00 01 010203" +
 		"cb 00"
-	greeting = "efbeadde 01 01 02 00 0000000000000000 0000000000000000 00000000 00000000"
+	greetingHex = "efbeadde 01 01 02 00 0000000000000000 0000000000000000 00000000 00000000"
 )
 
 var (
@@ -270,10 +270,10 @@ func TestWrongMessageIsParsed(t *testing.T) {
 		{"nothing", nil, Error{Reason: ErrMessageTooSmall, Want: 32}, "0 bytes, need 32"},
 		{"short header", good[:31], Error{Reason: ErrMessageTooSmall, Got: 31, Want: 32}, "31 bytes, need 32"},
 		{"big-endian magic", bigEndian, Error{Reason: ErrInvalidMagic, Got: 0xEFBEADDE, Want: Magic}, "0xEFBEADDE, want 0xDEADBEEF"},
-		{"trailing byte", append(bytes.Clone(good), 0), Error{Reason: ErrLengthMismatch, Offset: 24, Got: 43, Want: 42}, "one whole message"},
-		{"cut", good[:73], Error{Reason: ErrLengthMismatch, Offset: 24, Got: 41, Want: 42}, "one whole message"},
-		{"two in one slice", append(bytes.Clone(good), good...), Error{Reason: ErrLengthMismatch, Offset: 24, Got: 116, Want: 42}, "116"},
-		{"4 GiB payload_size", huge, Error{Reason: ErrLengthMismatch, Offset: 24, Got: 42, Want: math.MaxUint32}, "4294967295"},
+		{"trailing byte", append(bytes.Clone(good), 0), Error{Reason: ErrTrailingBytes, Offset: 74, Got: 75, Want: 74}, "one whole message"},
+		{"cut", good[:73], Error{Reason: ErrMessageTooSmall, Offset: 24, Got: 73, Want: 74}, "73 bytes, need 74"},
+		{"two in one slice", append(bytes.Clone(good), good...), Error{Reason: ErrTrailingBytes, Offset: 74, Got: 148, Want: 74}, "148"},
+		{"4 GiB payload_size", huge, Error{Reason: ErrMessageTooSmall, Offset: 24, Got: 74, Want: 32 + math.MaxUint32}, "4294967327"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -435,6 +435,10 @@ func TestBuilderWritesWhatNobodyCanRead(t *testing.T) {
 		}, Error{Reason: ErrMessageTooLarge, Offset: 32 + 15*65540, Type: 200, Got: 32 + 16*65540, Want: 1 << 20}, "at most 1048576"},
 		{"the extended marker", big, func(b *Builder) { b.Append(TypeExtended, nil) },
 			Error{Reason: ErrReservedType, Offset: 32, Type: TypeExtended}, "use 0 to 254"},
+		{"a Trade of 24 bytes", big, func(b *Builder) { b.Append(TypeTrade, big[:24]) },
+			Error{Reason: ErrPayloadSizeMismatch, Offset: 32, Type: TypeTrade, Got: 24, Want: 40}, "24 bytes, need 40"},
+		{"an Economics of 30 bytes", big, func(b *Builder) { b.Append(22, big[:30]) },
+			Error{Reason: ErrPayloadSizeMismatch, Offset: 32, Type: 22, Got: 30, Want: 32}, "Economics"},
 		{"after a refusal", big[:40], func(b *Builder) { b.AppendTrade(&btcTrade); b.Append(203, nil) },
 			Error{Reason: ErrBufferTooSmall, Offset: 32, Type: TypeTrade, Got: 40, Want: 74}, "need 74"},
 	}
@@ -456,8 +460,8 @@ func TestZeroMessagePanics(t *testing.T) {
 	for tlv, err := range m.TLVs() {
 		t.Error(tlv, err)
 	}
-	if m.Header() != (Header{}) || m.Bytes() != nil || !json.Valid(m.AppendJSON(nil)) {
-		t.Errorf("header %+v, bytes % x, JSON %s", m.Header(), m.Bytes(), m.AppendJSON(nil))
+	if m.Header() != (Header{}) || m.Bytes() != nil || !json.Valid(m.AppendJSON(nil, DialectTypes)) {
+		t.Errorf("header %+v, bytes % x, JSON %s", m.Header(), m.Bytes(), m.AppendJSON(nil, DialectTypes))
 	}
 }
 
@@ -530,14 +534,14 @@ func TestSymbolIsReversedOrCut(t *testing.T) {
 		{Coin(VenueKraken, "BTC"), "0000000000435442 6500 33 00", "BTC", "kraken.BTC"},
 		{Coin(VenueCoinbase, "BTC/USD"), "004453552f435442 6600 33 00", "BTC/USD", "coinbase.BTC-USD"},
 		{CoinbaseInstrument("ETH-USD"), "004453552f485445 6600 33 00", "ETH/USD", "coinbase.ETH-USD"},
-		{Stock(2, "AAPL"), "000000004c504141 0200 01 00", "AAPL", "2.AAPL"},
-		{Stock(1, "BRK.B"), "000000422e4b5242 0100 01 00", "BRK.B", "1.1-42524b2e42000000"},
-		{Bond(1, "T-10Y"), "00000059 30312d54 0100 02 00", "T-10Y", "1.T-10Y"},
+		{Stock(2, "AAPL"), "000000004c504141 0200 01 00", "AAPL", "nasdaq.AAPL"},
+		{Stock(1, "BRK.B"), "000000422e4b5242 0100 01 00", "BRK.B", "nyse.1-42524b2e42000000"},
+		{Bond(1, "T-10Y"), "00000059 30312d54 0100 02 00", "T-10Y", "nyse.T-10Y"},
 		{Coin(VenueBinance, "VERYLONGSYMBOL"), "474e4f4c59524556 6400 33 00", "VERYLONG", "binance.VERYLONG"},
 		{Coin(VenueBinance, ""), "0000000000000000 6400 33 00", "", "binance.51-0000000000000000"},
 		{Coin(VenueBinance, "a\x00b"), "0000000000620061 6400 33 00", "", "binance.51-6100620000000000"},
 		{Coin(VenueBinance, "\x7f"), "000000000000007f 6400 33 00", "", "binance.51-7f00000000000000"},
-		{InstrumentID{AssetID: 0xa0b86991c6218b36, Venue: 200, Type: 50, Reserved: 7}, "368b21c69169b8a0 c800 32 07", "", "200.50-a0b86991c6218b36"},
+		{InstrumentID{AssetID: 0xa0b86991c6218b36, Venue: 200, Type: 50, Reserved: 7}, "368b21c69169b8a0 c800 32 07", "", "ethereum.50-a0b86991c6218b36"},
 	}
 	for _, test := range tests {
 		var wire [InstrumentIDSize]byte
@@ -605,7 +609,7 @@ func TestNamesAndSizesLeaveTheRegistry(t *testing.T) {
 	named, fixed := 0, 0
 	for i := range 256 {
 		typ := TLVType(i)
-		if typ.String() != "Unknown" {
+		if typ.String() != "Unknown" && typ.Info().Group != "vendor" {
 			named++
 		}
 		if typ.FixedSize() != 0 {
@@ -646,27 +650,27 @@ func TestJSONIsNotWhatScriptsRead(t *testing.T) {
 	for _, test := range []struct {
 		name, hex, want string
 	}{
-		{"trade", krakenTrade, header + `42,"checksum":"0xEA6C4E2B"},"tlvs":[` +
-			`{"offset":32,"format":"standard","type":1,"length":40,"payload_offset":34,` + trade + `0}}]}`},
-		{"extended, padding, empty vendor TLV", extendedTrade, header + `47,"checksum":"0x00000000"},"tlvs":[` +
-			`{"offset":32,"format":"extended","type":1,"length":40,"payload_offset":37,` + trade + `1,"padding":"010203"}},` +
-			`{"offset":77,"format":"standard","type":203,"length":0,"payload_offset":79,"payload":""}]}`},
+		{"trade", krakenTrade, header + `42,"checksum":"0xEA6C4E2B"},"domain":"MarketData","source":"KrakenCollector","tlvs":[` +
+			`{"offset":32,"format":"standard","type":1,"length":40,"payload_offset":34,"name":"Trade","instrument":"kraken.BTC",` + trade + `0}}]}`},
+		{"extended, padding, empty vendor TLV", extendedTrade, header + `47,"checksum":"0x00000000"},"domain":"MarketData","source":"KrakenCollector","tlvs":[` +
+			`{"offset":32,"format":"extended","type":1,"length":40,"payload_offset":37,"name":"Trade","instrument":"kraken.BTC",` + trade + `1,"padding":"010203"}},` +
+			`{"offset":77,"format":"standard","type":203,"length":0,"payload_offset":79,"name":"CustomMetrics","payload":""}]}`},
 		{"quote", binanceQuote, `{"header":{"magic":"0xDEADBEEF","relay_domain":0,"version":1,"source":1,"flags":0,` +
-			`"sequence":"2","timestamp":"1700000000123456789","payload_size":58,"checksum":"0x00000000"},"tlvs":[` +
-			`{"offset":32,"format":"standard","type":2,"length":56,"payload_offset":34,` + quote + `}}]}`},
-		{"quote update with padding", hex.EncodeToString(dst), header + `58,"checksum":"0x00000000"},"tlvs":[` +
-			`{"offset":32,"format":"standard","type":17,"length":56,"payload_offset":34,` + quote + `,"padding":"01020304"}}]}`},
-		{"greeting", greeting, `{"header":{"magic":"0xDEADBEEF","relay_domain":1,"version":1,"source":2,"flags":0,` +
-			`"sequence":"0","timestamp":"0","payload_size":0,"checksum":"0x00000000"},"tlvs":[]}`},
-		{"short trade, then a cut TLV", strings.TrimSuffix(greeting, "00000000 00000000") + "06000000 00000000 0102abcd c80a",
+			`"sequence":"2","timestamp":"1700000000123456789","payload_size":58,"checksum":"0x00000000"},"domain":"MarketData","source":"BinanceCollector","tlvs":[` +
+			`{"offset":32,"format":"standard","type":2,"length":56,"payload_offset":34,"name":"Quote","instrument":"binance.BTC",` + quote + `}}]}`},
+		{"quote update with padding", hex.EncodeToString(dst), header + `58,"checksum":"0x00000000"},"domain":"MarketData","source":"KrakenCollector","tlvs":[` +
+			`{"offset":32,"format":"standard","type":17,"length":56,"payload_offset":34,"name":"QuoteUpdate","instrument":"binance.BTC",` + quote + `,"padding":"01020304"}}]}`},
+		{"greeting", greetingHex, `{"header":{"magic":"0xDEADBEEF","relay_domain":1,"version":1,"source":2,"flags":0,` +
+			`"sequence":"0","timestamp":"0","payload_size":0,"checksum":"0x00000000"},"domain":"Signal","source":"CoinbaseCollector","greeting":true,"tlvs":[]}`},
+		{"short trade, then a cut TLV", strings.TrimSuffix(greetingHex, "00000000 00000000") + "06000000 00000000 0102abcd c80a",
 			`{"header":{"magic":"0xDEADBEEF","relay_domain":1,"version":1,"source":2,"flags":0,` +
-				`"sequence":"0","timestamp":"0","payload_size":6,"checksum":"0x00000000"},"tlvs":[` +
-				`{"offset":32,"format":"standard","type":1,"length":2,"payload_offset":34,"payload":"abcd"}],` +
-				`"error":{"reason":"truncated TLV","offset":36}}`},
+				`"sequence":"0","timestamp":"0","payload_size":6,"checksum":"0x00000000"},"domain":"Signal","source":"CoinbaseCollector","tlvs":[` +
+				`{"offset":32,"format":"standard","type":1,"length":2,"payload_offset":34,"name":"Trade","payload":"abcd"}],` +
+				`"error":{"reason":"TruncatedTLV","offset":36}}`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			m := mustParse(t, unhex(t, test.hex), ChecksumVerifyIfNonzero)
-			if got := string(m.AppendJSON([]byte("x"))); got != "x"+test.want {
+			if got := string(m.AppendJSON([]byte("x"), DialectTypes)); got != "x"+test.want {
 				t.Errorf("got\n%s\nwant\n%s", got, test.want)
 			}
 			if got, err := json.Marshal(m); err != nil || string(got) != test.want {

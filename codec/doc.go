@@ -30,24 +30,37 @@
 // # Reading and writing
 //
 // [Parse] checks the header and yields a [Message], a view over the caller's
-// bytes; [Message.Cursor] and [Message.TLVs] walk its TLVs; [Trade.Parse] and
-// [Quote.Parse] copy a payload out into a struct. [Builder] writes a message
-// straight into the caller's bytes, such as those of a claim. None of them
-// allocates unless it fails.
+// bytes; [Message.Cursor] and [Message.TLVs] walk its TLVs in a [Mode]. For
+// every payload with a known layout there is a struct, from [Trade] to
+// [RecoveryRequest], whose Parse copies a payload out and whose Put writes it;
+// all other payloads are bytes. [Builder] writes a message straight into the
+// caller's bytes, such as those of a claim. None of them allocates unless it
+// fails.
 //
-// Parse takes exactly one message: a byte stream is split first, since the
+// Parse takes exactly one message: a byte stream is cut by a [Splitter] first,
+// since a message has no end but the one that its header tells, and the
 // checksum covers whatever the slice holds. Every length is read once and
 // checked against the slice before use, so bytes that change under a Message
 // (an in-place view of a ring) can give wrong values but never a panic.
-// A Cursor or Builder is for one goroutine at a time; all else is safe for
-// concurrent use.
+// A Cursor, Builder, Splitter or Validator is for one goroutine at a time; all
+// else is safe for concurrent use.
+//
+// What sizes, ages and sequences are right is a matter of policy and apart from
+// all that: a [Validator] applies one [Check] after the other, as [Limits] ask.
+//
+// # One table
+//
+// [TLVType.Info] tells everything that is known of a type, from one table: its
+// name, the domain of its number, the sizes that Torq's registry gives it, and
+// the fields of its payload. [Message.AppendJSON] and [AppendMessage] read and
+// write JSON by those fields, and the structs are tested against them.
 //
 // # Dialects
 //
-// Torq numbers domains and sources in two ways, and a header does not tell
-// which. The constants here follow its "types" library, as all of its
-// producers do (MarketData 0, Coinbase 2, Kraken 3). Codes that this package
-// has no name for are carried unchanged.
+// Torq numbers domains, sources, venues and asset types in two ways, and a
+// header does not tell which. The constants here follow its "types" library, as
+// all of its producers do (MarketData 0, Coinbase 2, Kraken 3); a [Dialect]
+// translates. Numbers that have no name are carried unchanged.
 //
 // # Coinbase
 //

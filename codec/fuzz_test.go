@@ -5,97 +5,215 @@ import (
 	"encoding/json"
 	"errors"
 	"math/big"
+	"math/rand/v2"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
 )
 
-func FuzzParse(f *testing.F) {
-	for _, text := range []string{krakenTrade, binanceQuote, extendedTrade, greeting, "efbeadde", "deadbeef"} {
+func FuzzHeader(f *testing.F) {
+	for _, text := range []string{krakenTrade, binanceQuote, extendedTrade, greetingHex, "efbeadde", "deadbeef"} {
 		f.Add(unhex(f, text))
 	}
-	tail := func(text string) {
-		f.Add(messageOf(unhex(f, text)).bytes)
+	f.Add(krakenSignal())
+	f.Fuzz(func(t *testing.T, b []byte) {
+		h, herr := ParseHeader(b)
+		isHeader := len(b) >= 32 && bytes.Equal(b[:4], []byte{0xEF, 0xBE, 0xAD, 0xDE})
+		if (herr == nil) != isHeader {
+			t.Fatalf("% x: %v", b[:min(len(b), 32)], herr)
+		}
+		whole := isHeader && uint64(len(b)) == 32+uint64(h.PayloadSize)
+		sum := uint32(0)
+		if len(b) >= 32 {
+			sum = naiveChecksum(append(bytes.Clone(b[:28]), b[32:]...))
+		}
+		if isHeader {
+			var again [HeaderSize]byte
+			if h.Put(again[:]); !bytes.Equal(again[:], b[:HeaderSize]) {
+				t.Fatalf("header % x comes back as % x", b[:HeaderSize], again)
+			}
+		}
+		if Checksum(b) != sum {
+			t.Fatalf("checksum %08x, want %08x", Checksum(b), sum)
+		}
+		for policy, want := range map[ChecksumPolicy]bool{
+			ChecksumIgnore:          whole,
+			ChecksumVerifyIfNonzero: whole && (h.Checksum == 0 || h.Checksum == sum),
+			ChecksumRequire:         whole && h.Checksum == sum,
+		} {
+			m, err := Parse(b, policy)
+			if (err == nil) != want {
+				t.Fatalf("%v: %v, want %v", policy, err, want)
+			}
+			if err != nil {
+				requireTyped(t, err, len(b))
+			} else if m.Header() != h || !bytes.Equal(m.Bytes(), b) {
+				t.Fatalf("%v: other header or bytes", policy)
+			}
+		}
+		if IsGreeting(b) && !whole {
+			t.Fatal("a greeting that is no message")
+		}
+	})
+}
+
+// naiveChecksum is CRC-32 (IEEE) bit by bit.
+func naiveChecksum(b []byte) uint32 {
+	crc := ^uint32(0)
+	for _, c := range b {
+		crc ^= uint32(c)
+		for range 8 {
+			crc = crc>>1 ^ 0xEDB88320*(crc&1)
+		}
+	}
+	return ^crc
+}
+
+// naiveTLVs parses TLVs by the tables of the protocol, recursively; why is nil at the end of b.
+func naiveTLVs(b []byte, at int, mode Mode) (all []TLV, why error) {
+	if len(b) == 0 {
+		return nil, nil
+	}
+	if len(b) < 2 {
+		return nil, ErrTruncatedTLV
+	}
+	t := TLV{Type: TLVType(b[0]), Offset: at}
+	n, head := int(b[1]), 2
+	if b[0] == 255 {
+		if len(b) < 5 {
+			return nil, ErrTruncatedTLV
+		}
+		if b[1] != 0 {
+			return nil, ErrInvalidExtendedTLV
+		}
+		t.Type, t.Extended, head, n = TLVType(b[2]), true, 5, int(b[3])+256*int(b[4])
+	}
+	if head+n > len(b) {
+		return nil, ErrTruncatedTLV
+	}
+	if rule := t.Type.Info().Size; !t.Extended && rule.Fixed() && n != rule.Min {
+		isQuote := (t.Type == 2 || t.Type == 17) && n == 56
+		if mode == ModeStrict || mode == ModeBridge && !isQuote {
+			return nil, ErrPayloadSizeMismatch
+		}
+	}
+	t.Payload = b[head : head+n]
+	rest, why := naiveTLVs(b[head+n:], at+head+n, mode)
+	return append([]TLV{t}, rest...), why
+}
+
+func FuzzTLVs(f *testing.F) {
+	tail := func(text string) { f.Add(unhex(f, text)) }
+	for _, text := range []string{krakenTrade, binanceQuote, extendedTrade} {
+		f.Add(unhex(f, text)[HeaderSize:])
 	}
 	tail("c80101 07")
 	tail("ff01c80300616263")
 	tail("ff00c8ffff00")
 	tail("0101ff 0000 ff00ff0000")
 	tail(strings.Repeat("1138"+strings.Repeat("ff", QuoteSize), 40))
+	f.Add(krakenSignal()[HeaderSize:])
 	f.Fuzz(func(t *testing.T, b []byte) {
-		m, err := Parse(b, ChecksumIgnore)
-		_, verified := Parse(b, ChecksumVerifyIfNonzero)
-		_, required := Parse(b, ChecksumRequire)
-		if err != nil {
-			if verified == nil || required == nil {
-				t.Fatalf("refused (%v), but not when the checksum is looked at too", err)
+		if len(b) > 1<<16 {
+			return // the naive parser recurses
+		}
+		m := messageOf(b)
+		for _, mode := range []Mode{ModeBridge, ModeStrict, ModeRelay} {
+			want, why := naiveTLVs(b, HeaderSize, mode)
+			c := m.Cursor(mode)
+			n := 0
+			for ; c.Next(); n++ {
+				if n == len(want) || !reflect.DeepEqual(c.TLV.Payload, want[n].Payload) && len(want[n].Payload)+len(c.TLV.Payload) > 0 ||
+					c.TLV.Type != want[n].Type || c.TLV.Extended != want[n].Extended || c.TLV.Offset != want[n].Offset {
+					t.Fatalf("%v: TLV %d is %+v, want %+v", mode, n, c.TLV, want)
+				}
 			}
-			requireTyped(t, err, len(b))
-			return
+			if n != len(want) || !errors.Is(c.Err(), why) || (c.Err() == nil) != (why == nil) {
+				t.Fatalf("%v: %d TLVs, %v, want %d, %v", mode, n, c.Err(), len(want), why)
+			}
+			if why != nil {
+				requireTyped(t, c.Err(), len(m.bytes))
+			}
 		}
-		if required == nil && verified != nil {
-			t.Fatalf("require accepts what verify-if-nonzero refuses: %v", verified)
+		n := 0
+		for _, err := range m.TLVs() {
+			if err == nil {
+				n++
+			}
 		}
-		var header [HeaderSize]byte
-		if m.Header().Put(header[:]); !bytes.Equal(header[:], b[:HeaderSize]) {
-			t.Fatalf("header % x comes back as % x", b[:HeaderSize], header)
+		all, _ := naiveTLVs(b, HeaderSize, ModeBridge)
+		if n != len(all) {
+			t.Fatalf("the range gives %d TLVs, want %d", n, len(all))
 		}
 
-		var tlvs []TLV
-		next, canonical := HeaderSize, true
-		var walk error
-		for tlv, err := range m.TLVs() {
-			if err != nil {
-				walk = err
-				break
-			}
-			if tlv.Offset != next || tlv.PayloadOffset()+len(tlv.Payload) > len(b) {
-				t.Fatalf("TLV %+v does not follow the last one at %d within %d bytes", tlv, next, len(b))
-			}
-			next = tlv.PayloadOffset() + len(tlv.Payload)
-			canonical = canonical && tlv.Extended == (len(tlv.Payload) > 255) && tlv.Type != TypeExtended
-			tlvs = append(tlvs, tlv)
-		}
-		if walk != nil {
-			requireTyped(t, walk, len(b))
-		} else if next != len(b) {
-			t.Fatalf("the walk ended at %d of %d bytes without an error", next, len(b))
-		}
-
-		strict, n := m.Cursor(ModeStrict), 0
-		for strict.Next() {
-			n++
-		}
-		if n > len(tlvs) || n < len(tlvs) && !errors.Is(strict.Err(), ErrPayloadSizeMismatch) {
-			t.Fatalf("strict gives %d TLVs of %d, %v", n, len(tlvs), strict.Err())
-		}
-
-		text := m.AppendJSON(nil)
-		if !json.Valid(text) || bytes.Contains(text, []byte(`"error"`)) != (walk != nil) {
+		all, why := naiveTLVs(b, HeaderSize, ModeRelay)
+		text := m.AppendJSON(nil, DialectTypes)
+		if !json.Valid(text) || bytes.Contains(text, []byte(`"error"`)) != (why != nil) {
 			t.Fatalf("JSON %s", text)
 		}
-		if limit := 300 + 2*len(b) + 500*len(tlvs); len(text) > limit {
-			t.Fatalf("%d bytes of JSON for %d bytes with %d TLVs, want at most %d", len(text), len(b), len(tlvs), limit)
+		if limit := 500 + 6*len(m.bytes) + 600*len(all); len(text) > limit {
+			t.Fatalf("%d bytes of JSON for %d bytes with %d TLVs, want at most %d", len(text), len(b), len(all), limit)
 		}
-
-		if walk == nil && canonical && len(b) <= MaxMessage {
-			out := make([]byte, len(b))
-			build := NewBuilder(out, m.Header())
-			for _, tlv := range tlvs {
-				build.Append(tlv.Type, tlv.Payload)
+		again, err := AppendMessage(nil, text)
+		if why == nil && (err != nil || !bytes.Equal(again, m.bytes)) {
+			t.Fatalf("%s\nencodes to %v\n% x, want\n% x", text, err, again, m.bytes)
+		}
+		if why != nil && err == nil {
+			t.Fatalf("a message that was not decoded whole is encoded: %s", text)
+		}
+		for _, tlv := range all {
+			fields := 0
+			for name, value := range tlv.Fields() {
+				if name == "" || value == "" {
+					t.Fatalf("TLV %d has a field %q: %q", tlv.Type, name, value)
+				}
+				fields++
 			}
-			n, err := build.Finish(required == nil)
-			le.PutUint32(out[offChecksum:], m.Header().Checksum)
-			if n != len(b) || err != nil || !bytes.Equal(out, b) {
-				t.Fatalf("built again: %d, %v\n% x, want\n% x", n, err, out, b)
+			if l := tlv.Type.Info().Layout; (fields > 0) != (l != nil && l.fits(tlv.Payload)) {
+				t.Fatalf("TLV %d of %d bytes has %d fields", tlv.Type, len(tlv.Payload), fields)
 			}
 		}
 
 		// Bytes that a writer overwrites during a walk give wrong values, never a panic.
-		torn := Message{bytes: bytes.Clone(b)}
+		torn := Message{bytes: bytes.Clone(m.bytes)}
 		c := torn.Cursor(ModeBridge)
 		for c.Next() {
 			slices.Reverse(torn.bytes[HeaderSize:])
+		}
+	})
+}
+
+// FuzzSplitter takes a stream, the sizes of the reads and the cap.
+func FuzzSplitter(f *testing.F) {
+	trade := unhex(f, krakenTrade)
+	f.Add(append(unhex(f, greetingHex), trade...), []byte{1, 2, 3}, uint16(4096))
+	f.Add(append([]byte("hello"), trade...), []byte{33}, uint16(42))
+	f.Add(append(krakenSignal(), trade...), []byte{}, uint16(0))
+	f.Add(append(bytes.Clone(trade), trade[:40]...), []byte{200}, uint16(41))
+	f.Fuzz(func(t *testing.T, stream, cuts []byte, limit uint16) {
+		s := NewSplitter(SplitterOptions{MaxPayload: uint32(limit)})
+		most := int(limit)
+		if most == 0 {
+			most = DefaultMaxPayload
+		}
+		want, tail := naivePieces(stream, most)
+		n := -1
+		got := splitPieces(t, s, stream, func() int {
+			if n++; len(cuts) > 0 {
+				return int(cuts[n%len(cuts)])
+			}
+			return len(stream)
+		})
+		if !slices.Equal(got, want) || s.Pending() != tail {
+			t.Fatalf("cut into %v, tail %d, want %v, %d", got, s.Pending(), want, tail)
+		}
+		if len(s.buf) > 4*(len(stream)+256) {
+			t.Fatalf("%d bytes of buffer for %d of stream", len(s.buf), len(stream))
+		}
+		st := s.Stats()
+		if st.MessageBytes+st.SkippedBytes+uint64(tail) != uint64(len(stream)) {
+			t.Fatalf("%d bytes: %+v, tail %d", len(stream), st, tail)
 		}
 	})
 }
@@ -109,43 +227,72 @@ func requireTyped(t *testing.T, err error, size int) {
 	}
 }
 
-func FuzzTrade(f *testing.F) {
-	f.Add(unhex(f, krakenTrade)[34:])
-	f.Add(unhex(f, extendedTrade)[37:77])
-	f.Fuzz(func(t *testing.T, payload []byte) {
-		trade, err := parseTrade(payload)
-		if (err == nil) != (len(payload) == TradeSize) {
-			t.Fatalf("%d bytes: %v", len(payload), err)
+// FuzzPayload reads payloads of every type that has a struct.
+func FuzzPayload(f *testing.F) {
+	r := rand.New(rand.NewPCG(9, 10))
+	for i, p := range payloads {
+		f.Add(byte(i), randomPayload(r, p.typ.Info().Layout))
+		f.Add(byte(i), make([]byte, p.typ.Info().Layout.Size))
+		f.Add(byte(i), make([]byte, p.typ.Info().Layout.Size-1))
+	}
+	f.Add(byte(1), make([]byte, QuoteShortSize))
+	f.Fuzz(func(t *testing.T, which byte, b []byte) {
+		p := payloads[int(which)%len(payloads)]
+		l := p.typ.Info().Layout
+		v := p.new()
+		err := v.Parse(b)
+		short := l == &quoteLayout && len(b) == QuoteShortSize
+		if (err == nil) != (l.fits(b) || short) {
+			t.Fatalf("%v of %d bytes: %v", p.typ, len(b), err)
 		}
+		id, hasID := InstrumentOf(p.typ, b)
+		if hasID {
+			requireToken(t, id)
+		}
+		PoolAddressOf(p.typ, b)
+		VenueOf(p.typ, b)
 		if err != nil {
-			requireTyped(t, err, len(payload))
+			requireTyped(t, err, len(b))
 			return
 		}
-		var out [TradeSize]byte
-		if trade.Put(out[:]); !bytes.Equal(out[:], payload) {
-			t.Fatalf("% x comes back as % x", payload, out)
+		want := make([]byte, l.Size)
+		copy(want, b)
+		for _, s := range p.implicit {
+			clear(want[s.from:s.to])
 		}
-		requireToken(t, trade.Instrument)
+		out := make([]byte, l.Size)
+		if v.Put(out); !bytes.Equal(out, want) {
+			t.Fatalf("%v: % x comes back as % x", p.typ, b, out)
+		}
 	})
 }
 
-func FuzzQuote(f *testing.F) {
-	f.Add(unhex(f, binanceQuote)[34:])
-	f.Add(unhex(f, binanceQuote)[34:86])
-	f.Fuzz(func(t *testing.T, payload []byte) {
-		quote, err := parseQuote(payload)
-		if (err == nil) != (len(payload) == QuoteSize || len(payload) == QuoteShortSize) {
-			t.Fatalf("%d bytes: %v", len(payload), err)
+// FuzzAppendMessage takes any text for JSON: what it makes of it decodes to a text that makes the same.
+func FuzzAppendMessage(f *testing.F) {
+	for _, text := range []string{krakenTrade, binanceQuote, extendedTrade, greetingHex} {
+		f.Add(mustParse(f, unhex(f, text), ChecksumIgnore).AppendJSON(nil, DialectTypes))
+	}
+	r := rand.New(rand.NewPCG(11, 12))
+	for _, p := range payloads {
+		if l := p.typ.Info().Layout; l.Size < 256 {
+			f.Add(messageOf(append([]byte{byte(p.typ), byte(l.Size)}, randomPayload(r, l)...)).AppendJSON(nil, DialectTypes))
 		}
+	}
+	f.Add([]byte(jsonHead + `{"type":200,"payload":"00"}]}`))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		b, err := AppendMessage(nil, text)
 		if err != nil {
-			requireTyped(t, err, len(payload))
+			var e *JSONError
+			if !errors.As(err, &e) || len(b) != 0 || len(err.Error()) > 300 {
+				t.Fatalf("%d bytes, %v", len(b), err)
+			}
 			return
 		}
-		var out [QuoteSize]byte
-		if quote.Put(out[:]); !bytes.Equal(out[:len(payload)], payload) || len(payload) == QuoteShortSize && le.Uint32(out[QuoteShortSize:]) != 0 {
-			t.Fatalf("% x comes back as % x", payload, out)
+		m := mustParse(t, b, ChecksumIgnore)
+		again, err := AppendMessage(nil, m.AppendJSON(nil, DialectCodec))
+		if err != nil || !bytes.Equal(again, b) {
+			t.Fatalf("% x encodes again to % x, %v", b, again, err)
 		}
-		requireToken(t, quote.Instrument)
 	})
 }
 
@@ -195,7 +342,10 @@ func FuzzBuilder(f *testing.F) {
 			size += MessageSize(n) - HeaderSize
 			if err != nil {
 				requireTyped(t, err, len(dst))
-				if size <= len(dst) && size <= MaxMessage && typ != TypeExtended {
+				fixed := typ.FixedSize()
+				odd := typ != TypeTrade && typ != TypeQuote && typ != TypeExtended && n <= 255 && fixed != 0 && fixed != n
+				if errors.Is(err, ErrPayloadSizeMismatch) != (odd && len(dst) >= HeaderSize) ||
+					!odd && size <= len(dst) && size <= MaxMessage && typ != TypeExtended {
 					t.Fatalf("refused %d bytes of %d: %v", size, len(dst), err)
 				}
 				break

@@ -1,9 +1,6 @@
 package codec
 
-import (
-	"encoding/binary"
-	"hash/crc32"
-)
+import "encoding/binary"
 
 const (
 	Magic      = 0xDEADBEEF // first four bytes of a message, EF BE AD DE on the wire
@@ -47,20 +44,18 @@ type Header struct {
 // (ErrMessageTooSmall) and the magic (ErrInvalidMagic), nothing else: see
 // Parse for a whole message.
 func ParseHeader(b []byte) (Header, error) {
-	if err := checkHeader(b); err != nil {
-		return Header{}, err
+	if len(b) < HeaderSize || le.Uint32(b) != Magic {
+		return Header{}, headerError(b)
 	}
 	return readHeader(b), nil
 }
 
-func checkHeader(b []byte) error {
+//go:noinline
+func headerError(b []byte) error {
 	if len(b) < HeaderSize {
 		return &Error{Reason: ErrMessageTooSmall, Got: uint64(len(b)), Want: HeaderSize}
 	}
-	if magic := le.Uint32(b[offMagic:]); magic != Magic {
-		return &Error{Reason: ErrInvalidMagic, Got: uint64(magic), Want: Magic}
-	}
-	return nil
+	return &Error{Reason: ErrInvalidMagic, Got: uint64(le.Uint32(b)), Want: Magic}
 }
 
 // readHeader reads b[:HeaderSize].
@@ -80,7 +75,9 @@ func readHeader(b []byte) Header {
 
 // Put writes the magic and all fields of h as they are into b[:HeaderSize].
 // It panics if b is shorter.
-func (h Header) Put(b []byte) {
+func (h Header) Put(b []byte) { h.put(b) }
+
+func (h *Header) put(b []byte) {
 	b = b[:HeaderSize]
 	le.PutUint32(b[offMagic:], Magic)
 	b[offDomain] = byte(h.Domain)
@@ -92,21 +89,3 @@ func (h Header) Put(b []byte) {
 	le.PutUint32(b[offPayloadSize:], h.PayloadSize)
 	le.PutUint32(b[offChecksum:], h.Checksum)
 }
-
-// Checksum computes the checksum of one message, header included, leaving
-// out the field itself. It returns 0 if msg is shorter than a header.
-func Checksum(msg []byte) uint32 {
-	if len(msg) < HeaderSize {
-		return 0
-	}
-	return crc32.Update(crc32.ChecksumIEEE(msg[:offChecksum]), crc32.IEEETable, msg[HeaderSize:])
-}
-
-// ChecksumPolicy says what Parse does with the checksum field.
-type ChecksumPolicy uint8
-
-const (
-	ChecksumIgnore          ChecksumPolicy = iota // do not look at it
-	ChecksumVerifyIfNonzero                       // 0 means not computed, anything else must be right
-	ChecksumRequire                               // must be right; a 0 is wrong unless the checksum is 0
-)

@@ -2,61 +2,7 @@ package codec
 
 import (
 	"fmt"
-	"strconv"
 	"strings"
-)
-
-// Domain says which of Torq's relays a message is for.
-type Domain uint8
-
-const (
-	DomainMarketData Domain = 0
-	DomainSignal     Domain = 1
-	DomainExecution  Domain = 2
-	DomainSystem     Domain = 3
-)
-
-// Source says which Torq service made a message.
-type Source uint8
-
-const (
-	SourceUnknown    Source = 0
-	SourceBinance    Source = 1
-	SourceCoinbase   Source = 2
-	SourceKraken     Source = 3
-	SourceTestClient Source = 99
-)
-
-// VenueID is a trading venue.
-type VenueID uint16
-
-const (
-	VenueBinance  VenueID = 100
-	VenueKraken   VenueID = 101
-	VenueCoinbase VenueID = 102
-)
-
-// String returns the venue as a topic token: its name in lower case, or its
-// number if this package has no name for it.
-func (v VenueID) String() string {
-	switch v {
-	case VenueBinance:
-		return "binance"
-	case VenueKraken:
-		return "kraken"
-	case VenueCoinbase:
-		return "coinbase"
-	}
-	return strconv.Itoa(int(v))
-}
-
-// AssetType is the kind of an instrument.
-type AssetType uint8
-
-const (
-	AssetStock AssetType = 1
-	AssetBond  AssetType = 2
-	AssetCoin  AssetType = 51
 )
 
 // InstrumentIDSize is the size of an InstrumentID on the wire, in bytes.
@@ -131,17 +77,20 @@ func (id InstrumentID) Symbol() (symbol string, ok bool) {
 	return string(text[:n]), n > 0
 }
 
-// String returns venue and instrument as two topic tokens, to follow a first
+// String returns Token in DialectTypes.
+func (id InstrumentID) String() string { return id.Token(DialectTypes) }
+
+// Token returns venue and instrument as two topic tokens, to follow a first
 // one: "coinbase.BTC-USD". The second is the symbol with '/' written as '-', or
 // asset type and asset id ("50-a0b86991c6218b36") if there is no symbol or it
-// has bytes that a topic may not have.
-func (id InstrumentID) String() string {
+// has bytes that a topic may not have. Only the venue's name depends on d.
+func (id InstrumentID) Token(d Dialect) string {
 	token, ok := id.Symbol()
 	token = strings.ReplaceAll(token, "/", "-")
 	if !ok || strings.ContainsFunc(token, notInToken) {
-		token = fmt.Sprintf("%d-%016x", id.Type, id.AssetID)
+		token = fmt.Sprintf("%d-%016x", uint8(id.Type), id.AssetID)
 	}
-	return id.Venue.String() + "." + token
+	return d.VenueToken(id.Venue) + "." + token
 }
 
 // notInToken reports whether r may not stand in a topic token.
@@ -153,13 +102,19 @@ func notInToken(r rune) bool {
 // ErrPayloadSizeMismatch id stays as it is.
 func (id *InstrumentID) Parse(b []byte) error {
 	if len(b) != InstrumentIDSize {
-		return &Error{Reason: ErrPayloadSizeMismatch, Got: uint64(len(b)), Want: InstrumentIDSize}
+		return wrongSize(0, len(b), InstrumentIDSize)
 	}
+	id.read(b)
+	return nil
+}
+
+// read reads id from b[:InstrumentIDSize].
+func (id *InstrumentID) read(b []byte) {
+	b = b[:InstrumentIDSize]
 	id.AssetID = le.Uint64(b)
 	id.Venue = VenueID(le.Uint16(b[8:]))
 	id.Type = AssetType(b[10])
 	id.Reserved = b[11]
-	return nil
 }
 
 // Put writes id into b[:InstrumentIDSize]. It panics if b is shorter.

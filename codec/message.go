@@ -18,23 +18,55 @@ type Message struct {
 // walked. The Message refers to b, which must stay as it is while it is used.
 //
 // Errors are *Error with reason ErrMessageTooSmall, ErrInvalidMagic,
-// ErrLengthMismatch or ErrChecksumMismatch.
+// ErrTrailingBytes or ErrChecksumMismatch. With ChecksumRequire the checksum
+// comes before the length and covers all of b, as in Torq's strict parser:
+// bytes after the message are then an ErrChecksumMismatch.
 func Parse(b []byte, policy ChecksumPolicy) (Message, error) {
-	if err := checkHeader(b); err != nil {
-		return Message{}, err
+	if len(b) < HeaderSize || le.Uint32(b) != Magic {
+		return Message{}, headerError(b)
 	}
-	if got, want := uint64(len(b)-HeaderSize), uint64(le.Uint32(b[offPayloadSize:])); got != want {
-		return Message{}, &Error{Reason: ErrLengthMismatch, Offset: offPayloadSize, Got: got, Want: want}
-	}
-	if policy != ChecksumIgnore {
-		stored := le.Uint32(b[offChecksum:])
-		if stored != 0 || policy == ChecksumRequire {
-			if sum := Checksum(b); sum != stored {
-				return Message{}, &Error{Reason: ErrChecksumMismatch, Offset: offChecksum, Got: uint64(stored), Want: uint64(sum)}
-			}
+	if policy != ChecksumIgnore || len(b)-HeaderSize != int(le.Uint32(b[offPayloadSize:])) {
+		if err := checkBody(b, policy); err != nil {
+			return Message{}, err
 		}
 	}
 	return Message{bytes: b}, nil
+}
+
+// View takes b for a message whatever its payload_size and checksum say, as
+// Torq's relays do with what one read brought: only the header must be there and
+// have the magic. It is for looking at what Parse refuses.
+func View(b []byte) (Message, error) {
+	if len(b) < HeaderSize || le.Uint32(b) != Magic {
+		return Message{}, headerError(b)
+	}
+	return Message{bytes: b}, nil
+}
+
+// checkBody checks what follows the magic.
+func checkBody(b []byte, policy ChecksumPolicy) error {
+	if policy == ChecksumRequire {
+		if err := checkSum(b); err != nil {
+			return err
+		}
+	}
+	got, want := uint64(len(b)), HeaderSize+uint64(le.Uint32(b[offPayloadSize:]))
+	switch {
+	case got < want:
+		return &Error{Reason: ErrMessageTooSmall, Offset: offPayloadSize, Got: got, Want: want}
+	case got > want:
+		return &Error{Reason: ErrTrailingBytes, Offset: int(want), Got: got, Want: want}
+	case policy == ChecksumVerifyIfNonzero && le.Uint32(b[offChecksum:]) != 0:
+		return checkSum(b)
+	}
+	return nil
+}
+
+func checkSum(b []byte) error {
+	if stored, sum := le.Uint32(b[offChecksum:]), Checksum(b); sum != stored {
+		return &Error{Reason: ErrChecksumMismatch, Offset: offChecksum, Got: uint64(stored), Want: uint64(sum)}
+	}
+	return nil
 }
 
 // Header reads the header.
@@ -47,18 +79,6 @@ func (m Message) Header() Header {
 
 // Bytes returns the message as it was handed to Parse.
 func (m Message) Bytes() []byte { return m.bytes }
-
-// Mode says how strictly TLVs are checked while they are walked.
-type Mode uint8
-
-const (
-	// ModeBridge checks the framing of TLVs and leaves their sizes to the functions that parse payloads.
-	ModeBridge Mode = iota
-	// ModeStrict refuses what Torq's own parser refuses: also a standard TLV whose type has a fixed
-	// size in the registry and whose payload has another. That includes a Quote of 56 bytes,
-	// which producers send and the registry lists as 52. Extended TLVs are not size-checked.
-	ModeStrict
-)
 
 // TLV is one type-length-value of a message.
 type TLV struct {
@@ -98,41 +118,59 @@ func (m Message) Cursor(mode Mode) Cursor {
 
 // Next moves to the next TLV. It returns false at the end of the message and
 // at the first TLV that is wrong; Err tells which.
-func (c *Cursor) Next() bool {
-	if c.next >= len(c.bytes) {
-		return false
-	}
+func (c *Cursor) Next() bool { return c.next < len(c.bytes) && c.advance() }
+
+// advance is Next before the end; the common case is the whole of it, for speed.
+func (c *Cursor) advance() bool {
 	rest := c.bytes[c.next:]
 	if len(rest) < standardHead {
 		return c.fail(ErrTruncatedTLV, 0, uint64(len(rest)), standardHead)
 	}
-	typ, n, head := TLVType(rest[0]), int(rest[1]), standardHead
-	extended := typ == TypeExtended
-	if extended {
-		if len(rest) < extendedHead {
-			return c.fail(ErrTruncatedTLV, typ, uint64(len(rest)), extendedHead)
-		}
-		if n != 0 {
-			return c.fail(ErrInvalidExtendedTLV, typ, uint64(n), 0)
-		}
-		typ, n, head = TLVType(rest[2]), int(le.Uint16(rest[3:])), extendedHead
+	typ, n := TLVType(rest[0]), int(rest[1])
+	if typ == TypeExtended {
+		return c.advanceExtended(rest)
 	}
-	end := head + n
+	end := standardHead + n
 	if end > len(rest) {
 		return c.fail(ErrTruncatedTLV, typ, uint64(len(rest)), uint64(end))
 	}
-	if c.mode == ModeStrict && !extended {
-		if want := typ.FixedSize(); want != 0 && want != n {
-			return c.fail(ErrPayloadSizeMismatch, typ, uint64(n), uint64(want))
-		}
+	if want := int(fixedSizes[typ]); want != n && want != 0 && !c.tolerates(typ, n) {
+		return c.fail(ErrPayloadSizeMismatch, typ, uint64(n), uint64(want))
 	}
 	// Field by field: copying a literal that was just stored in parts costs more than the rest of Next.
 	c.TLV.Type = typ
-	c.TLV.Extended = extended
+	c.TLV.Extended = false
 	c.TLV.Offset = c.next
-	c.TLV.Payload = rest[head:end:end]
+	c.TLV.Payload = rest[standardHead:end:end]
 	c.next += end
 	return true
+}
+
+// advanceExtended is advance for a TLV in extended form.
+func (c *Cursor) advanceExtended(rest []byte) bool {
+	if len(rest) < extendedHead {
+		return c.fail(ErrTruncatedTLV, TypeExtended, uint64(len(rest)), extendedHead)
+	}
+	if rest[1] != 0 {
+		return c.fail(ErrInvalidExtendedTLV, TypeExtended, uint64(rest[1]), 0)
+	}
+	typ, end := TLVType(rest[2]), extendedHead+int(le.Uint16(rest[3:]))
+	if end > len(rest) {
+		return c.fail(ErrTruncatedTLV, typ, uint64(len(rest)), uint64(end))
+	}
+	c.TLV.Type = typ
+	c.TLV.Extended = true
+	c.TLV.Offset = c.next
+	c.TLV.Payload = rest[extendedHead:end:end]
+	c.next += end
+	return true
+}
+
+// tolerates reports whether the mode takes a payload of n bytes in a standard TLV of a type whose fixed size is another.
+//
+//go:noinline
+func (c *Cursor) tolerates(typ TLVType, n int) bool {
+	return c.mode == ModeRelay || c.mode == ModeBridge && typ.takes(n)
 }
 
 //go:noinline
@@ -143,8 +181,21 @@ func (c *Cursor) fail(reason error, typ TLVType, got, want uint64) bool {
 }
 
 // Err returns the *Error that ended the walk, or nil. Its reason is
-// ErrTruncatedTLV, ErrInvalidExtendedTLV or, in ModeStrict, ErrPayloadSizeMismatch.
+// ErrTruncatedTLV, ErrInvalidExtendedTLV or, but for ModeRelay, ErrPayloadSizeMismatch.
 func (c *Cursor) Err() error { return c.err }
+
+// Find returns the first TLV of a type, in either form and of any size; what
+// follows it is not looked at. ok is false if there is none before the end or
+// before a TLV that runs over it.
+func (m Message) Find(typ TLVType) (t TLV, ok bool) {
+	c := m.Cursor(ModeRelay)
+	for c.Next() {
+		if c.TLV.Type == typ {
+			return c.TLV, true
+		}
+	}
+	return TLV{}, false
+}
 
 // TLVs ranges over the TLVs in ModeBridge. A TLV that is wrong comes last, as
 // a zero TLV with the error that Cursor.Err would give.

@@ -2,20 +2,36 @@ package tests
 
 import (
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
 
+	"github.com/torq/mycelium/codec"
 	"github.com/torq/mycelium/internal/config"
+	"github.com/torq/mycelium/torqbridge"
 )
 
 var update = flag.Bool("update", false, "write generated documents anew")
 
 func TestConfigReferenceIsCurrent(t *testing.T) {
-	file := filepath.Join(root, "docs", "config.md")
-	want := "<!-- Generated from internal/config by \"make docs\". -->\n\n" + config.Reference()
+	generated(t, "config.md", "<!-- Generated from internal/config by \"make docs\". -->\n\n"+config.Reference())
+}
+
+func TestBridgeReferenceIsCurrent(t *testing.T) {
+	generated(t, "torq.md", "<!-- Generated from torqbridge by \"make docs\". -->\n\n"+torqbridge.ConfigReference())
+}
+
+func TestTypeReferenceIsCurrent(t *testing.T) {
+	generated(t, "tlv.md", "<!-- Generated from codec by \"make docs\". -->\n\n"+typeReference())
+}
+
+// generated compares a document with what makes it.
+func generated(t *testing.T, name, want string) {
+	t.Helper()
+	file := filepath.Join(root, "docs", name)
 	if *update {
 		if err := os.WriteFile(file, []byte(want), 0o644); err != nil {
 			t.Fatal(err)
@@ -26,8 +42,84 @@ func TestConfigReferenceIsCurrent(t *testing.T) {
 		t.Fatal(err)
 	}
 	if string(got) != want {
-		t.Errorf("%s is not what internal/config says: run make docs", file)
+		t.Errorf("%s is not what the code says: run make docs", file)
 	}
+}
+
+// typeReference is the table of TLV types, the layouts and the names, as Markdown.
+func typeReference() string {
+	var b strings.Builder
+	b.WriteString("# TLV types\n\n" +
+		"What is known of the types of Protocol V2 messages; `myceliumctl codec types` prints the same. Sizes are the payload's in\n" +
+		"bytes as Torq's registry has them; where a layout is known, its size is what is on the wire. All integers are\n" +
+		"little-endian. 64-bit and wider numbers are strings in JSON; addresses and `bytes8` are hex.\n\n" +
+		"| numbers | group | domain |\n|---|---|---|\n")
+	for _, r := range codec.Ranges() {
+		domain := "that of the message"
+		if r.Domain != codec.DomainNone {
+			domain = r.Domain.String()
+		}
+		fmt.Fprintf(&b, "| %d-%d | %s | %s |\n", uint8(r.First), uint8(r.Last), r.Group, domain)
+	}
+	b.WriteString("\n| # | name | registry size | layout |\n|---:|---|---|---|\n")
+	for _, info := range codec.Types() {
+		layout := "opaque"
+		if info.Layout != nil {
+			layout = fmt.Sprintf("[%d bytes](#%s)", info.Layout.Size, strings.ToLower(info.Name))
+		}
+		fmt.Fprintf(&b, "| %d | %s | %s | %s |\n", uint8(info.Type), info.Name, info.Size, layout)
+	}
+	b.WriteString("\n## Layouts\n\nBytes that no field names are padding: 0 from all known producers but where Torq leaves them uninitialised, and in\n" +
+		"`padding`, in hex, where they are not.\n")
+	for _, info := range codec.Types() {
+		if info.Layout == nil {
+			continue
+		}
+		fmt.Fprintf(&b, "\n### %s\n\n| offset | kind | field |\n|---:|---|---|\n", info.Name)
+		for _, f := range info.Layout.Fields {
+			name := f.Name
+			if f.List != nil {
+				name = fmt.Sprintf("%s: a u16 count, then from %d on %d elements of %d bytes", f.Name, f.List.Slots, f.List.Max, f.List.Element.Size)
+				for i, e := range f.List.Element.Fields {
+					separator := ", "
+					if i == 0 {
+						separator = ": "
+					}
+					name += strings.TrimRight(fmt.Sprintf("%s%v %s", separator, e.Kind, e.Name), " ")
+				}
+			}
+			fmt.Fprintf(&b, "| %d | %v | %s |\n", f.Offset, f.Kind, name)
+		}
+	}
+	b.WriteString("\n## Names\n\nTorq numbers them in two dialects; producers use `types`, the relays' own code and configuration `codec`.\n")
+	for _, names := range []struct {
+		title        string
+		types, codec []codec.Named
+	}{
+		{"Domain", codec.DialectTypes.Domains(), codec.DialectCodec.Domains()},
+		{"Source", codec.DialectTypes.Sources(), codec.DialectCodec.Sources()},
+		{"Venue", codec.DialectTypes.Venues(), codec.DialectCodec.Venues()},
+		{"Asset type", codec.DialectTypes.AssetTypes(), codec.DialectCodec.AssetTypes()},
+		{"Pool type", codec.DialectTypes.PoolTypes(), codec.DialectCodec.PoolTypes()},
+	} {
+		fmt.Fprintf(&b, "\n| %s | types | codec |\n|---|---:|---:|\n", names.title)
+		number := func(list []codec.Named, name string) string {
+			for _, n := range list {
+				if n.Name == name {
+					return fmt.Sprint(n.Number)
+				}
+			}
+			return ""
+		}
+		seen := map[string]bool{}
+		for _, n := range append(names.types, names.codec...) {
+			if !seen[n.Name] {
+				seen[n.Name] = true
+				fmt.Fprintf(&b, "| %s | %s | %s |\n", n.Name, number(names.types, n.Name), number(names.codec, n.Name))
+			}
+		}
+	}
+	return b.String()
 }
 
 // The forwarder's keys stand at the end of docs/forwarding.md.

@@ -49,13 +49,7 @@ exit code is then 7.`,
 			var bad *config.Error
 			switch {
 			case errors.As(err, &bad):
-				for _, p := range bad.Problems {
-					j := configProblem{Origin: p.Origin, Line: p.Line, Column: p.Col, Key: p.Key, Message: p.Msg, Hint: p.Hint}
-					if j.Origin == "" {
-						j.Origin = bad.File
-					}
-					r.Problems = append(r.Problems, j)
-				}
+				r.Problems = problemsOf(bad)
 				if a.output != "json" {
 					return err
 				}
@@ -73,6 +67,19 @@ exit code is then 7.`,
 			return err
 		},
 	}
+}
+
+// problemsOf are the problems of a configuration as JSON has them.
+func problemsOf(bad *config.Error) []configProblem {
+	all := []configProblem{}
+	for _, p := range bad.Problems {
+		j := configProblem{Origin: p.Origin, Line: p.Line, Column: p.Col, Key: p.Key, Message: p.Msg, Hint: p.Hint}
+		if j.Origin == "" {
+			j.Origin = bad.File
+		}
+		all = append(all, j)
+	}
+	return all
 }
 
 type configShown struct {

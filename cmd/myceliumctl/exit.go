@@ -14,6 +14,7 @@ import (
 	"github.com/torq/mycelium/internal/control"
 	"github.com/torq/mycelium/internal/directory"
 	"github.com/torq/mycelium/shm"
+	"github.com/torq/mycelium/torqbridge"
 	"github.com/torq/mycelium/transport/tcp"
 )
 
@@ -111,13 +112,14 @@ func exitCode(err error) int {
 		return exitVersion
 	case is(shm.ErrNoSpace, shm.ErrQuota, syscall.ENOSPC):
 		return exitNoSpace
-	case is(shm.ErrRegistryDown, tcp.ErrNoForwarder):
+	case is(shm.ErrRegistryDown, torqbridge.ErrBridgeDown, tcp.ErrNoForwarder):
 		return exitUnreachable
-	case is(shm.ErrExists, shm.ErrSourceBusy, fs.ErrExist, directory.ErrBusy, syscall.EADDRINUSE):
+	case is(shm.ErrExists, shm.ErrSourceBusy, fs.ErrExist, directory.ErrBusy, syscall.EADDRINUSE,
+		torqbridge.ErrLive, torqbridge.ErrNoRelay, torqbridge.ErrNotProven, torqbridge.ErrTooFar):
 		return exitConflict
 	case is(errTimeout, context.DeadlineExceeded, shm.ErrBackpressure):
 		return exitTimeout
-	case is(shm.ErrNotFound, fs.ErrNotExist):
+	case is(shm.ErrNotFound, fs.ErrNotExist, torqbridge.ErrUnknownDomain):
 		return exitNotFound
 	}
 	return exitFailure
@@ -136,11 +138,13 @@ func explain(err error) (text, hint string) {
 	case errors.As(err, &remote) && remote.Hint != "":
 		return strings.Replace(text, remote.Error(), remote.Message, 1), remote.Hint
 	}
-	switch exitCode(err) {
-	case exitUnreachable:
+	switch code := exitCode(err); {
+	case errors.Is(err, torqbridge.ErrBridgeDown):
+		hint = "start it with: myceliumctl torq serve --config FILE, or name its socket with --control"
+	case code == exitUnreachable:
 		text, _, _ = strings.Cut(text, " (is the registry running?")
 		hint = "start a registry with: myceliumctl registry serve, or name its socket with --registry"
-	case exitPermission:
+	case code == exitPermission:
 		hint = "ask the owner of the bus for access, or run as that user"
 	}
 	return text, hint
@@ -155,13 +159,20 @@ func (a *app) report(w io.Writer, err error) int {
 	}
 	text, hint := explain(err)
 	if a.output == "json" {
-		b, _ := json.Marshal(struct {
-			Schema   string `json:"schema"`
-			Error    string `json:"error"`
-			Code     string `json:"code"`
-			ExitCode int    `json:"exit_code"`
-			Hint     string `json:"hint"`
-		}{schemaName("error"), text, codeNames[code], code, hint})
+		o := struct {
+			Schema   string  `json:"schema"`
+			Error    string  `json:"error"`
+			Code     string  `json:"code"`
+			ExitCode int     `json:"exit_code"`
+			Hint     string  `json:"hint"`
+			Reason   string  `json:"reason,omitempty"` // of a refusal
+			Offset   *uint64 `json:"offset,omitempty"` // likewise
+		}{schemaName("error"), text, codeNames[code], code, hint, "", nil}
+		var bad *refusal
+		if errors.As(err, &bad) {
+			o.Reason, o.Offset = bad.reason, &bad.offset
+		}
+		b, _ := json.Marshal(o)
 		fmt.Fprintf(w, "%s\n", b)
 		return code
 	}

@@ -138,9 +138,10 @@ or quota; 130 and 143 interrupted by SIGINT and SIGTERM.`,
 			root.AddCommand(c)
 		}
 	}
+	add("data", newCodecCommand(a))
 	add("bus", newRegistryCommand(a), newTopicCommand(a), newForwardCommand(a))
 	add("bus", topicCommands(a, "")...)
-	add("data", newPubCommand(a), newSubCommand(a), newHzCommand(a), newReplayCommand(a))
+	add("data", newPubCommand(a), newSubCommand(a), newHzCommand(a), newReplayCommand(a), newTorqCommand(a))
 	add("other", newBenchCommand(a), newDemoCommand(a), newConfigCommand(a), newVersionCommand(a))
 	root.SetCompletionCommandGroupID("other")
 	root.SetHelpCommandGroupID("other")

@@ -307,7 +307,7 @@ func (s *subscription) object(b []byte, f *shm.Frame) []byte {
 		thing = "tlv_message"
 		v2, err := codec.Parse(f.Payload, codec.ChecksumVerifyIfNonzero)
 		if err == nil {
-			m.Message = v2.AppendJSON(nil)
+			m.Message = v2.AppendJSON(nil, codec.DialectTypes)
 		} else {
 			m.Error = err.Error()
 			s.lost.Undecodable++

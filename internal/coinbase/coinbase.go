@@ -51,7 +51,8 @@ const MessageBytes = codec.TradeMessageSize
 // Put writes the match into b[:MessageBytes] as a message with this sequence
 // in its header. It panics if b is shorter.
 func (m *Match) Put(b []byte, sequence uint64) {
-	build := codec.NewBuilder(b[:MessageBytes], codec.Header{Domain: codec.DomainMarketData, Version: codec.Version,
+	var build codec.Builder
+	build.Start(b[:MessageBytes], &codec.Header{Domain: codec.DomainMarketData, Version: codec.Version,
 		Source: codec.SourceCoinbase, Sequence: sequence, TimestampNs: m.TimeNs})
 	t := m.Trade()
 	_ = build.AppendTrade(&t)

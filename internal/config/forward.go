@@ -3,7 +3,6 @@ package config
 import (
 	"fmt"
 	"io"
-	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -226,43 +225,20 @@ func LoadForward(file string) (*Forward, error) {
 }
 
 func parseForward(file, text string) (*Forward, error) {
+	c := &Forward{File: file, origins: make(map[string]place)}
 	l := loader{
-		Config: &Config{File: file, origins: make(map[string]place)},
+		Config: &Config{File: file, origins: c.origins},
+		tables: []Table{One("forward", forwardKeys, c), Many("link", linkKeys, &c.Links)},
 		spans:  spanMap{},
 		failed: make(map[string]bool),
-		tables: map[string][]string{"": {"forward", "link"}, "forward": names(forwardKeys), "link": names(linkKeys)},
 	}
-	c := &Forward{File: file, origins: l.origins}
-	root := l.tree(strings.TrimPrefix(text, bom))
-	for _, name := range slices.Sorted(maps.Keys(root)) {
-		path := joinPath("", name)
-		at := l.spans.at(path, false)
-		switch name {
-		case "forward":
-			if table, ok := root[name].(map[string]any); ok {
-				decodeTable(&l, name, name, table, forwardKeys, c)
-			} else {
-				l.add(path, at, "forward: "+typeFault("a table: write [forward]", root[name])[0].msg, "")
-			}
-		case "link":
-			c.Links = decodeTables(&l, "link", root[name], at, linkKeys)
-		default:
-			l.unknown(path, "", name, at)
-		}
-	}
-	for _, k := range forwardKeys {
-		if k.isZero(c) {
-			k.fill(c)
-		}
-	}
+	l.parse(strings.TrimPrefix(text, bom))
+	unread := slices.ContainsFunc(l.problems, func(p Problem) bool { return p.Key == "" }) // no TOML
+	Fill(forwardKeys, c)
 	for i := range c.Links {
-		for _, k := range linkKeys {
-			if k.isZero(&c.Links[i]) {
-				k.fill(&c.Links[i])
-			}
-		}
+		Fill(linkKeys, &c.Links[i])
 	}
-	if root != nil {
+	if !unread {
 		c.crossCheck(&l)
 	}
 	if err := report(file, l.problems); err != nil {
@@ -339,23 +315,5 @@ func (c *Forward) Origin(key string) string {
 
 // ForwardReference returns the documentation of every key as Markdown.
 func ForwardReference() string {
-	var b strings.Builder
-	for _, t := range []struct {
-		title string
-		write func(*strings.Builder)
-	}{
-		{"### [forward]\n\n", func(b *strings.Builder) { writePlain(b, forwardKeys) }},
-		{"\n### [[link]]\n\n", func(b *strings.Builder) { writePlain(b, linkKeys) }},
-	} {
-		b.WriteString(t.title)
-		t.write(&b)
-	}
-	return b.String()
-}
-
-func writePlain[T any](b *strings.Builder, keys []key[T]) {
-	b.WriteString("| Key | Type | Default | Meaning |\n|---|---|---|---|\n")
-	for _, k := range keys {
-		fmt.Fprintf(b, "| `%s` | %s | %s | %s |\n", k.name, k.typ, k.builtin, k.doc)
-	}
+	return "### [forward]\n\n" + Document(forwardKeys) + "\n### [[link]]\n\n" + Document(linkKeys)
 }

@@ -77,8 +77,8 @@ func load(name, text string, env map[string]string, paths Paths, opts LoadOption
 		Config: &Config{File: name, origins: make(map[string]place)},
 		spans:  spanMap{},
 		failed: make(map[string]bool),
-		tables: map[string][]string{"": {"registry", "topic"}, "registry": names(registryKeys), "topic": names(topicKeys)},
 	}
+	l.tables = []Table{One("registry", registryKeys, &l.Registry), Many("topic", topicKeys, &l.Topics)}
 	l.parse(strings.TrimPrefix(text, bom))
 	for _, s := range opts.Set {
 		if key, value, ok := strings.Cut(s, "="); ok {
@@ -112,9 +112,9 @@ func load(name, text string, env map[string]string, paths Paths, opts LoadOption
 // A loader is a configuration in the making.
 type loader struct {
 	*Config
+	tables   []Table
 	spans    spanMap
-	failed   map[string]bool     // keys whose value could not be used
-	tables   map[string][]string // the keys that each table has, "" being the top level
+	failed   map[string]bool // keys whose value could not be used
 	problems []Problem
 }
 
@@ -143,23 +143,23 @@ func readFile(flag, env, fallback string) (name, text string, err error) {
 	return "", "", fmt.Errorf("configuration file: %w", err)
 }
 
-// tree reads the text of a file; nil if it is no TOML.
-func (l *loader) tree(text string) map[string]any {
+// parse reads the text of a file.
+func (l *loader) parse(text string) {
 	if len(text) > maxFileBytes {
 		l.add("", place{line: 1, col: 1}, fmt.Sprintf("the file has more than %s", FormatSize(maxFileBytes)), "")
-		return nil
+		return
 	}
 	for i, r := range text {
 		if r == utf8.RuneError && !strings.HasPrefix(text[i:], string(utf8.RuneError)) {
 			l.add("", placeOf(text, i), fmt.Sprintf("byte %#x: the file must be UTF-8", text[i]), "")
-			return nil
+			return
 		}
 	}
 	spans, stop := scan(text)
 	l.spans = spans
 	if stop != nil {
 		l.problems = append(l.problems, *stop)
-		return nil
+		return
 	}
 	root := make(map[string]any)
 	if _, err := toml.Decode(text, &root); err != nil {
@@ -169,64 +169,36 @@ func (l *loader) tree(text string) map[string]any {
 			at, msg = placeOf(text, pe.Position.Start), pe.Message
 		}
 		l.add("", at, "syntax error: "+msg, "")
-		return nil
+		return
 	}
-	return root
-}
-
-// parse reads the text of a file.
-func (l *loader) parse(text string) {
-	root := l.tree(text)
 	for _, name := range slices.Sorted(maps.Keys(root)) {
 		path := joinPath("", name)
 		at := l.spans.at(path, false)
-		switch name {
-		case "registry":
-			if table, ok := root[name].(map[string]any); ok {
-				decodeTable(l, name, name, table, registryKeys, &l.Registry)
-			} else {
-				l.add(path, at, "registry: "+typeFault("a table: write [registry]", root[name])[0].msg, "")
-			}
-		case "topic":
-			l.Topics = decodeTables(l, "topic", root[name], at, topicKeys)
-		default:
+		if i := slices.IndexFunc(l.tables, func(t Table) bool { return t.name == name }); i >= 0 {
+			l.tables[i].decode(l, root[name], at)
+		} else {
 			l.unknown(path, "", name, at)
 		}
 	}
 }
 
-// decodeTables decodes an array of tables, which the decoder returns in one of two forms.
-func decodeTables[T any](l *loader, label string, v any, at place, keys []key[T]) []T {
-	var entries []any
-	switch v := v.(type) {
-	case []map[string]any:
-		for _, e := range v {
-			entries = append(entries, e)
-		}
-	case []any:
-		entries = v
-	default:
-		l.add(label, at, label+": "+typeFault("an array of tables: write [["+label+"]]", v)[0].msg, "")
-	}
-	all := make([]T, len(entries))
-	for i, e := range entries {
-		path := indexPath(label, i)
-		if table, ok := e.(map[string]any); ok {
-			decodeTable(l, label, path, table, keys, &all[i])
-			continue
-		}
-		l.failed[path+"."+keys[0].name] = true
-		l.add(path, l.spans.at(path, false), label+": "+typeFault("a table: write [["+label+"]]", e)[0].msg, "")
-	}
-	return all
-}
-
 // unknown reports a key that does not exist in a table, "" being the top level.
 func (l *loader) unknown(path, table, name string, at place) {
-	hint := nearest(name, l.tables[table])
-	for _, other := range l.tables[""] {
-		if hint == "" && slices.Contains(l.tables[other], name) {
-			hint = other + "." + name
+	var top, here []string
+	hint := ""
+	for _, t := range l.tables {
+		top = append(top, t.name)
+		if t.name == table {
+			here = t.keys
+		}
+	}
+	if table == "" {
+		here = top
+	}
+	hint = nearest(name, here)
+	for _, other := range l.tables {
+		if hint == "" && slices.Contains(other.keys, name) {
+			hint = other.name + "." + name
 		}
 	}
 	l.add(path, at, fmt.Sprintf("unknown key %q", joinPath(table, name)), hint)

@@ -1,0 +1,383 @@
+package torqbridge
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"runtime/pprof"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/torq/mycelium/codec"
+	"github.com/torq/mycelium/internal/clock"
+	"github.com/torq/mycelium/internal/testproc"
+	"github.com/torq/mycelium/shm"
+	"github.com/torq/mycelium/tests/legacy"
+)
+
+// The benchmarks run the relay and the bridge each in a process of its own, and the
+// peers in the benchmark's, in alternation, so that a machine that drifts drifts for both.
+
+var _ = testproc.Register("relay", func(args []string) error {
+	for i, path := range args {
+		if i >= len(domainNames) { // nothing but a reader: the floor
+			l, err := net.Listen("unix", path)
+			if err != nil {
+				return err
+			}
+			go func() {
+				for {
+					c, err := l.Accept()
+					if err != nil {
+						return
+					}
+					go func() {
+						_, _ = io.CopyBuffer(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{c}, make([]byte, readBytes))
+					}()
+				}
+			}()
+			continue
+		}
+		if _, err := legacy.Listen(path, legacy.AnyDomain); err != nil {
+			return err
+		}
+	}
+	fmt.Println("ready")
+	_, err := io.Copy(io.Discard, os.Stdin)
+	return err
+})
+
+// bridge CONFIG runs a bridge until its standard input ends.
+var _ = testproc.Register("bridge", func(args []string) error {
+	var cfg Config
+	if err := json.Unmarshal([]byte(args[0]), &cfg); err != nil {
+		return err
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+	if file := os.Getenv("BRIDGE_PROFILE"); file != "" {
+		f, err := os.Create(file)
+		if err != nil {
+			return err
+		}
+		_ = pprof.StartCPUProfile(f)
+		defer pprof.StopCPUProfile()
+	}
+	go func() {
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		stop()
+	}()
+	return Serve(ctx, cfg, Options{Ready: func() { fmt.Println("ready") }})
+})
+
+// bench is a relay and a bridge side by side, with three domains each.
+type bench struct {
+	*place
+	b *testing.B
+}
+
+func newBench(b *testing.B) *bench {
+	p := newPlace(b)
+	x := &bench{place: p, b: b}
+	var old, sinks []string
+	cfg := p.config(ModeBus)
+	cfg.Domains, cfg.Window = nil, time.Minute
+	for _, name := range domainNames {
+		old, sinks = append(old, p.socket("old_"+name)), append(sinks, p.socket("sink_"+name))
+		cfg.Domains = append(cfg.Domains, DomainConfig{Name: name, Mode: ModeBus, Socket: p.socket(name)})
+	}
+	args, err := json.Marshal(cfg)
+	must(b, err)
+	for _, proc := range []*testproc.Proc{testproc.Start(b, "relay", append(old, sinks...), nil), testproc.Start(b, "bridge", []string{string(args)}, nil)} {
+		proc.Limit(10 * time.Minute)
+		if got := proc.Line(); got != "ready" {
+			b.Fatal(got)
+		}
+		b.Cleanup(func() { _ = proc.Wait() })
+	}
+	return x
+}
+
+func dialRaw(b testing.TB, path string) *net.UnixConn {
+	c, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: path, Net: "unix"})
+	must(b, err)
+	b.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+func median(v []float64) float64 {
+	slices.Sort(v)
+	return v[len(v)/2]
+}
+
+func runs() int {
+	if n, err := strconv.Atoi(os.Getenv("RUNS")); err == nil && n > 0 {
+		return n
+	}
+	return 5
+}
+
+// stamped puts the time into the volume of a trade.
+const stampAt = codec.HeaderSize + 2 + 16
+
+func stamped(m []byte) { binary.LittleEndian.PutUint64(m[stampAt:], uint64(clock.Mono())) }
+func age(m []byte) float64 {
+	return float64(clock.Mono() - int64(binary.LittleEndian.Uint64(m[stampAt:])))
+}
+
+// paced sends messages one at a time, 200 us apart, and returns the percentiles of
+// what got says about them.
+func paced(b *testing.B, send func(m []byte), got <-chan float64) (p50, p99 float64) {
+	const n = 3000
+	ages := make([]float64, 0, n)
+	m := trade(1, "BTC", 0)
+	for i := range uint64(n) {
+		binary.LittleEndian.PutUint64(m[8:], i)
+		stamped(m)
+		send(m)
+		select {
+		case a := <-got:
+			ages = append(ages, a)
+		case <-time.After(5 * time.Second):
+			b.Fatal("a message did not arrive")
+		}
+		time.Sleep(200 * time.Microsecond)
+	}
+	slices.Sort(ages)
+	return ages[n/2], ages[n*99/100]
+}
+
+func (x *bench) reader(path string) <-chan float64 {
+	got := make(chan float64, 16)
+	c := dialRaw(x.b, path)
+	time.Sleep(50 * time.Millisecond) // until it is in
+	go func() {
+		buf := make([]byte, 64<<10)
+		for {
+			n, err := c.Read(buf)
+			if err != nil {
+				return
+			}
+			if m := buf[:n]; n >= codec.TradeMessageSize && !codec.IsGreeting(m) {
+				got <- age(m)
+			}
+		}
+	}()
+	return got
+}
+
+// BenchmarkLatency: an old producer to its reader, through the relay, and through
+// the bridge to a subscriber on the bus and to an old consumer.
+func BenchmarkLatency(b *testing.B) {
+	x := newBench(b)
+	oldGot := x.reader(x.socket("old_market_data"))
+	oldTo := dialRaw(b, x.socket("old_market_data"))
+	newGot := x.reader(x.socket("market_data"))
+	newTo := dialRaw(b, x.socket("market_data"))
+
+	b.ResetTimer()
+	for b.Loop() {
+		var relay, bus, socket, addedBus, addedSocket []float64
+		for range runs() {
+			r, _ := paced(b, func(m []byte) { _, _ = oldTo.Write(m) }, oldGot)
+			s, _ := paced(b, func(m []byte) { _, _ = newTo.Write(m) }, newGot)
+			n := x.pacedToBus(newTo, newGot)
+			relay, bus, socket = append(relay, r), append(bus, n), append(socket, s)
+			addedBus, addedSocket = append(addedBus, n-r), append(addedSocket, s-r)
+		}
+		b.ReportMetric(median(relay), "relay-p50-ns")
+		b.ReportMetric(median(bus), "bus-p50-ns")
+		b.ReportMetric(median(socket), "socket-p50-ns")
+		b.ReportMetric(median(addedBus), "bus-added-ns")
+		b.ReportMetric(median(addedSocket), "socket-added-ns")
+		b.ReportMetric(0, "ns/op")
+	}
+}
+
+// pacedToBus is paced with a subscriber, while the old consumer reads along.
+func (x *bench) pacedToBus(to *net.UnixConn, socket <-chan float64) (p50 float64) {
+	got := make(chan float64, 16)
+	sub, err := x.dial().Subscriber(x.ctx, "market.>", &shm.SubscriberOptions{Mode: shm.Lossless, Idle: shm.IdlePark})
+	must(x.b, err)
+	ctx, stop := context.WithCancel(x.ctx)
+	var both sync.WaitGroup
+	both.Go(func() {
+		_ = sub.Run(ctx, nil, func(f shm.Frame) {
+			m, err := codec.Parse(f.Payload, codec.ChecksumIgnore)
+			if err == nil && m.Header().Domain == codec.DomainMarketData {
+				got <- age(f.Payload)
+			}
+		})
+	})
+	both.Go(func() {
+		for {
+			select {
+			case <-socket:
+			case <-ctx.Done():
+				return
+			}
+		}
+	})
+	p50, _ = paced(x.b, func(m []byte) { _, _ = to.Write(m) }, got)
+	time.Sleep(10 * time.Millisecond)
+	stop()
+	both.Wait()
+	must(x.b, sub.Close())
+	return p50
+}
+
+// BenchmarkDirect: a publisher on the bus to a subscriber that decodes the trade.
+func BenchmarkDirect(b *testing.B) {
+	x := newBench(b)
+	pub, err := x.dial().Publisher(x.ctx, "market.kraken.BTC", nil)
+	must(b, err)
+	sub, err := x.dial().Subscriber(x.ctx, "market.kraken.BTC", &shm.SubscriberOptions{Mode: shm.Lossless})
+	must(b, err)
+	got := make(chan float64, 16)
+	ctx, stop := context.WithCancel(x.ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		var spin shm.Spin
+		_ = sub.Run(ctx, &spin, func(f shm.Frame) {
+			m, err := codec.Parse(f.Payload, codec.ChecksumVerifyIfNonzero)
+			c := m.Cursor(codec.ModeBridge)
+			var t codec.Trade
+			if err == nil && c.Next() && t.Parse(c.TLV.Payload) == nil && t.Price >= 0 {
+				got <- age(f.Payload)
+			}
+		})
+	}()
+	defer func() { stop(); <-done; _ = sub.Close(); _ = pub.Close() }()
+	for b.Loop() {
+		var p50, p99 []float64
+		for range runs() {
+			m, w := paced(b, func(m []byte) {
+				if _, err := pub.Publish(1, m); err != nil {
+					b.Error(err)
+				}
+			}, got)
+			p50, p99 = append(p50, m), append(p99, w)
+		}
+		b.ReportMetric(median(p50), "p50-ns")
+		b.ReportMetric(median(p99), "p99-ns")
+		b.ReportMetric(0, "ns/op")
+	}
+}
+
+// flood sends on three sockets as fast as they take it for a while, coalesced so
+// many at a time, and returns what arrived per second: at consumers, on the bus if
+// onBus counts there, or else in the sockets.
+func (x *bench) flood(prefix string, together int, consumers bool, onBus *atomic.Uint64) float64 {
+	const took = 2 * time.Second
+	var arrived, sent atomic.Uint64
+	switch {
+	case onBus == nil && consumers:
+		onBus = &arrived
+	case onBus == nil:
+		onBus = &sent
+	}
+	var readers, writers sync.WaitGroup
+	var conns []*net.UnixConn
+	if consumers {
+		for _, name := range domainNames {
+			c := dialRaw(x.b, x.socket(prefix+name))
+			conns = append(conns, c)
+			readers.Go(func() {
+				r := bufio.NewReaderSize(c, 256<<10)
+				for {
+					n, err := r.Discard(codec.TradeMessageSize)
+					if err != nil || n == 0 {
+						return
+					}
+					arrived.Add(1)
+				}
+			})
+		}
+	}
+	time.Sleep(200 * time.Millisecond)
+	quit := make(chan struct{})
+	for i, name := range domainNames {
+		to := dialRaw(x.b, x.socket(prefix+name))
+		conns = append(conns, to)
+		writers.Go(func() {
+			var m []byte
+			for range together {
+				m = append(m, trade(codec.Source(i+1), "BTC", 1)...)
+			}
+			for {
+				select {
+				case <-quit:
+					return
+				default:
+				}
+				if _, err := to.Write(m); err != nil {
+					return
+				}
+				sent.Add(uint64(together))
+			}
+		})
+	}
+	time.Sleep(took / 4)
+	begin, before := time.Now(), onBus.Load()
+	time.Sleep(took)
+	n, spent := onBus.Load()-before, time.Since(begin)
+	close(quit)
+	writers.Wait()
+	for _, c := range conns {
+		_ = c.Close()
+	}
+	readers.Wait()
+	return float64(n) / spent.Seconds()
+}
+
+// BenchmarkThreeDomains: what arrives per second through three sockets at once: at
+// old consumers through the relay and through the bridge, and at a subscriber.
+func BenchmarkThreeDomains(b *testing.B) {
+	for _, together := range []int{1, 16} {
+		b.Run(fmt.Sprintf("together=%d", together), func(b *testing.B) {
+			x := newBench(b)
+			var onBus atomic.Uint64
+			client := x.dial()
+			ctx, stop := context.WithCancel(x.ctx)
+			var subs sync.WaitGroup
+			defer func() { stop(); subs.Wait() }()
+			sub, err := client.Subscriber(x.ctx, "market.>", &shm.SubscriberOptions{Mode: shm.Lossless, Idle: shm.IdlePark})
+			must(b, err)
+			subs.Go(func() {
+				_ = sub.Run(ctx, nil, func(f shm.Frame) {
+					if _, err := codec.Parse(f.Payload, codec.ChecksumIgnore); err == nil {
+						onBus.Add(1)
+					}
+				})
+				_ = sub.Close()
+			})
+			for b.Loop() {
+				var floor, old, bus, socket, rb, rs []float64
+				for range runs() {
+					o := x.flood("old_", together, true, nil)
+					n := x.flood("", together, false, &onBus)
+					s := x.flood("", together, true, nil)
+					floor = append(floor, x.flood("sink_", together, false, nil))
+					old, bus, socket, rb, rs = append(old, o), append(bus, n), append(socket, s), append(rb, n/o), append(rs, s/o)
+				}
+				b.ReportMetric(median(floor)/1e6, "floor-M/s")
+				b.ReportMetric(median(old)/1e6, "relay-M/s")
+				b.ReportMetric(median(bus)/1e6, "bus-M/s")
+				b.ReportMetric(median(socket)/1e6, "socket-M/s")
+				b.ReportMetric(median(rb), "bus/relay")
+				b.ReportMetric(median(rs), "socket/relay")
+				b.ReportMetric(0, "ns/op")
+			}
+		})
+	}
+}

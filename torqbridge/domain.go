@@ -1,0 +1,490 @@
+package torqbridge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/torq/mycelium/codec"
+	"github.com/torq/mycelium/internal/topic"
+	"github.com/torq/mycelium/shm"
+)
+
+// domain is one of Torq's relays on its way to the bus.
+//
+//	clients --read--> ingest --+--> hub --taps--> clients, mirror
+//	relay --mirror--> ingest --+--> publishers, one per topic        (the bus)
+//	bus --subscribers--------------> hub
+//
+// ingest keeps the order of its callers: what one connection sends is put into the hub
+// and published in that order, so order per source holds on every topic, and over
+// all topics for whoever reads a socket.
+//
+// Lock order: moving, in, mu, hub.mu.
+type domain struct {
+	b    *Bridge
+	cfg  DomainConfig
+	info *domainInfo
+	log  *slog.Logger
+
+	maxMessage int
+	nextID     atomic.Uint32
+	stats      counters
+
+	moving sync.Mutex // one move at a time
+
+	in       sync.Mutex // what ingest uses
+	mapping  *Mapping
+	lanes    map[subjectKey]*lane
+	byTopic  map[string]*lane
+	unmapped *lane
+	lastKey  subjectKey
+	lastLane *lane
+	keep     [][]byte
+	hurry    atomic.Bool // do not wait for the bus any longer: a rollback is under way
+
+	mu      sync.Mutex // what follows
+	mode    Mode
+	phase   string // of a move under way, "" = none
+	since   time.Time
+	reason  string
+	names   names
+	clients map[*client]struct{}
+	serving *serving // nil in mode legacy
+	gap     *gap
+	windows []Window
+
+	hub *hub // set while serving != nil
+	wg  sync.WaitGroup
+}
+
+// serving is what runs in the modes shadow and bus.
+type serving struct {
+	ctx     context.Context
+	stop    context.CancelFunc
+	mirror  *mirror
+	compare *witnesses
+	judge   judge
+}
+
+// gap is what the clients of a relay that has ended have not had.
+type gap struct {
+	from  uint64 // index in the hub
+	until uint64 // what came from the relay before this index, its clients have had
+	ticks int64  // since boot: processes that started later were no clients of it
+	end   time.Time
+}
+
+func (g *gap) seen(index uint64, origin uint32) bool { return origin == originRelay && index < g.until }
+
+func newDomain(b *Bridge, cfg DomainConfig) *domain {
+	d := &domain{b: b, cfg: cfg, info: domainOf(cfg.Name), log: b.log, maxMessage: int(b.cfg.MaxMessage),
+		mapping: NewMapping(&b.cfg), mode: ModeLegacy, since: time.Now(), clients: map[*client]struct{}{},
+		names: names{socket: cfg.Socket, legacy: cfg.LegacySocket, bus: cfg.BusSocket}}
+	d.nextID.Store(firstClient)
+	return d
+}
+
+// source is the name under which the domain publishes.
+func (d *domain) source() string { return d.b.cfg.Source + "." + d.cfg.Name }
+
+// relayPath is where the old relay answers.
+func (d *domain) relayPath() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.names.relay()
+}
+
+// start runs everything but the public socket.
+func (d *domain) start(ctx context.Context) error {
+	d.mu.Lock()
+	err := d.names.restore()
+	if err == nil {
+		err = d.names.listen()
+	}
+	d.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	d.hub = newHub(int(d.b.cfg.History))
+	d.lanes, d.byTopic, d.lastLane = map[subjectKey]*lane{}, map[string]*lane{}, nil
+	d.hurry.Store(false)
+	sctx, stop := context.WithCancel(d.b.ctx)
+	s := &serving{ctx: sctx, stop: stop, judge: judge{maxDropPercent: d.b.cfg.MaxDropPercent}}
+	s.mirror, s.compare = newMirror(d), newWitnesses(d)
+	d.mu.Lock()
+	d.serving = s
+	l := d.names.l
+	d.mu.Unlock()
+	if err := d.openBus(ctx, s); err != nil {
+		d.halt()
+		return err
+	}
+	d.wg.Add(3)
+	go d.accept(l)
+	go s.mirror.run(sctx)
+	go d.watch(s)
+	return nil
+}
+
+// halt undoes start.
+func (d *domain) halt() {
+	d.mu.Lock()
+	s := d.serving
+	d.serving = nil
+	d.hurry.Store(true)
+	d.names.close()
+	for c := range d.clients {
+		c.cutOff()
+	}
+	d.mu.Unlock()
+	s.stop()
+	d.hub.close()
+	d.wg.Wait()
+	d.closeBus()
+	d.mu.Lock()
+	d.gap, d.windows = nil, nil
+	d.mu.Unlock()
+}
+
+// accept admits connections until the listener is closed.
+func (d *domain) accept(l *net.UnixListener) {
+	defer d.wg.Done()
+	for {
+		conn, err := l.AcceptUnix()
+		switch {
+		case err == nil:
+			d.admit(conn)
+		case errors.Is(err, net.ErrClosed):
+			return
+		default: // out of descriptors: some may come back
+			d.log.Error("torqbridge: accept", "domain", d.cfg.Name, "error", err)
+			time.Sleep(100 * time.Millisecond)
+		}
+	}
+}
+
+// ingest takes messages that have come over a socket: to every other socket, then to
+// the bus, which may have to wait for room. It returns how many were data.
+func (d *domain) ingest(origin uint32, msgs [][]byte) uint64 {
+	d.in.Lock()
+	defer d.in.Unlock()
+	keep, greetings := d.keep[:0], 0
+	for _, m := range msgs {
+		switch {
+		case codec.IsGreeting(m):
+			d.stats.greetings.Add(1)
+			if d.cfg.Greeting == greetForward {
+				greetings++
+				keep = append(keep, m)
+			}
+		case d.foreign(m):
+			d.stats.refused.Add(1)
+		default:
+			keep = append(keep, m)
+		}
+	}
+	d.keep = keep
+	n := uint64(len(keep) - greetings)
+	if origin != originRelay {
+		d.stats.in.Add(n)
+	}
+	d.hub.put(origin, keep)
+	for _, m := range keep {
+		if greetings == 0 || !codec.IsGreeting(m) {
+			d.publish(m)
+		}
+	}
+	return n
+}
+
+// foreign reports whether the domain filter refuses a message.
+func (d *domain) foreign(m []byte) bool {
+	if d.cfg.DomainFilter == filterOff {
+		return false
+	}
+	h, err := codec.ParseHeader(m)
+	if err != nil {
+		return true
+	}
+	dialect := codec.DialectTypes
+	if d.cfg.DomainFilter == string(DialectCodec) {
+		dialect = codec.DialectCodec
+	}
+	v, ok := dialect.Domain(h.Domain)
+	return !ok || v != d.info.number
+}
+
+// relayEnded notes where a relay's clients are when it ends.
+func (d *domain) relayEnded(from uint64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.serving != nil {
+		d.gap = &gap{from: from, until: d.hub.position(), ticks: sinceBoot(), end: time.Now().Add(d.b.cfg.Replay)}
+	}
+}
+
+// missed is what a new client has missed since the old relay ended, if it was a
+// client of that: its process must be older than the relay's end, and come in time.
+func (d *domain) missed(c *client) *gap {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.gap == nil || d.mode != ModeBus || time.Now().After(d.gap.end) || c.ours {
+		return nil
+	}
+	if ticks, ok := startedAt(c.pid); !ok || ticks > d.gap.ticks {
+		return nil
+	}
+	return d.gap
+}
+
+// witnessName is the address that the comparison's connections have.
+func (d *domain) witnessName() string {
+	return fmt.Sprintf("@mycelium-torq-%d-%s", os.Getpid(), d.cfg.Name)
+}
+
+// lane is a topic that the domain publishes on.
+type lane struct {
+	p     *shm.Publisher // nil = the topic cannot be opened, the unmapped one stands in
+	topic string
+	retry time.Time // when to try again to open it
+}
+
+// openBus attaches the domain to the bus.
+func (d *domain) openBus(ctx context.Context, s *serving) error {
+	p, err := d.open(ctx, d.b.cfg.Unmapped, uint32(d.maxMessage))
+	if err != nil {
+		return err
+	}
+	d.unmapped = &lane{p: p, topic: d.b.cfg.Unmapped}
+	d.byTopic[d.b.cfg.Unmapped] = d.unmapped
+	follow := func(pattern string, shared bool) error {
+		sub, err := d.b.client.Subscriber(ctx, pattern, &shm.SubscriberOptions{Name: d.source(), Mode: shm.Lossless, Idle: shm.IdlePark, OnError: d.gapOnBus})
+		if err != nil {
+			return fmt.Errorf("subscribe to %s: %w", pattern, err)
+		}
+		d.wg.Add(1)
+		go d.follow(s, sub, shared)
+		return nil
+	}
+	for _, pattern := range d.cfg.Subscribe {
+		if err := follow(pattern, false); err != nil {
+			return err
+		}
+	}
+	// System messages have no relay: those for this one say so in their headers.
+	for _, own := range d.cfg.Subscribe {
+		if overlap(own, systemPattern) {
+			return nil
+		}
+	}
+	return follow(systemPattern, true)
+}
+
+// messagesPerRing is how many of the longest messages a ring must hold.
+const messagesPerRing = 8
+
+// open opens a topic, with room for messages of so many bytes if that is not 0.
+func (d *domain) open(ctx context.Context, name string, maxMessage uint32) (*shm.Publisher, error) {
+	o := &shm.PublisherOptions{Source: d.source(), MaxMessageBytes: maxMessage}
+	if maxMessage > 0 {
+		o.RingBytes = 64 << 10
+		for o.RingBytes < messagesPerRing*uint64(maxMessage) {
+			o.RingBytes *= 2
+		}
+	}
+	p, err := d.b.client.Publisher(ctx, name, o)
+	if errors.Is(err, shm.ErrSourceBusy) {
+		return nil, fmt.Errorf("topic %s: %w: does another bridge run on this bus?", name, err)
+	}
+	return p, err
+}
+
+// closeBus gives up the publishers.
+func (d *domain) closeBus() {
+	d.in.Lock()
+	defer d.in.Unlock()
+	for _, l := range d.byTopic {
+		_ = l.p.Close()
+	}
+	d.byTopic, d.lanes, d.unmapped, d.lastLane = nil, nil, nil, nil
+}
+
+// follow hands to the hub what others publish, until the domain stops.
+func (d *domain) follow(s *serving, sub *shm.Subscriber, shared bool) {
+	defer d.wg.Done()
+	defer sub.Close()
+	one := make([][]byte, 1)
+	idle := &followIdler{park: sub.Idler()}
+	for s.ctx.Err() == nil {
+		err := sub.Run(s.ctx, idle, func(f shm.Frame) {
+			if d.b.own[f.Source] {
+				return
+			}
+			idle.foreign = true
+			m, err := codec.Parse(f.Payload, codec.ChecksumIgnore)
+			if err != nil || len(f.Payload) > d.maxMessage {
+				d.stats.notMessages.Add(1)
+				return
+			}
+			if shared {
+				if v, _ := d.mapping.dialect.Domain(m.Header().Domain); v != d.info.number {
+					return // another relay's, or the one's that Torq never had
+				}
+			}
+			d.stats.fromBus.Add(1)
+			one[0] = f.Payload
+			d.hub.put(originBus, one)
+		})
+		if errors.Is(err, shm.ErrClosed) || errors.Is(err, shm.ErrFault) {
+			d.log.Error("torqbridge: a subscription has ended", "domain", d.cfg.Name, "error", err)
+			d.stats.lost.Add(1)
+			return
+		}
+	}
+}
+
+// followIdler parks like the subscriber's own strategy, but does not spin before that
+// if all it saw were the bridge's own frames: on a small machine the spinning would keep
+// the core from whoever these frames are for.
+type followIdler struct {
+	park    shm.Idler
+	foreign bool // a frame of somebody else came in this poll
+	spin    bool // or in the last poll that found something
+	waited  bool
+}
+
+func (i *followIdler) Idle(work int) {
+	i.park.Idle(work)
+	switch {
+	case work > 0:
+		i.spin, i.foreign, i.waited = i.foreign, false, false
+	case !i.spin && !i.waited:
+		i.waited = true
+		nap() // the time for which the strategy spins passes meanwhile
+	}
+}
+
+// gapOnBus counts what the bus lost for the domain.
+func (d *domain) gapOnBus(err error) {
+	var gap *shm.GapError
+	if errors.As(err, &gap) {
+		d.stats.lost.Add(gap.Missed())
+	}
+	d.log.Error("torqbridge: loss on the bus", "domain", d.cfg.Name, "error", err)
+}
+
+// publish puts one message on the bus: it waits for room as long as it takes, unless
+// a rollback is under way.
+func (d *domain) publish(m []byte) {
+	key, tag := d.mapping.key(d.info, m)
+	l := d.lane(key)
+	if l.p == nil || key == (subjectKey{}) {
+		d.stats.unmappable.Add(1)
+		l = d.unmapped
+	} else if len(m) > l.p.MaxMessageBytes() {
+		d.stats.oversize.Add(1)
+		l = d.unmapped
+	}
+	if _, err := l.p.Publish(tag, m); err != nil {
+		d.publishAgain(l, tag, m, err)
+	}
+}
+
+// lane is where messages of a key go.
+func (d *domain) lane(key subjectKey) *lane {
+	if d.lastLane != nil && key == d.lastKey && d.lastLane.p != nil {
+		return d.lastLane
+	}
+	l := d.lanes[key]
+	if l == nil || l.p == nil && time.Now().After(l.retry) {
+		l = d.openLane(key)
+		d.lanes[key] = l
+	}
+	d.lastKey, d.lastLane = key, l
+	return l
+}
+
+const (
+	openTimeout = 2 * time.Second
+	openRetry   = 5 * time.Second
+)
+
+// openLane opens the topic of a key; what has none, or cannot be opened now, goes to
+// the unmapped topic.
+func (d *domain) openLane(key subjectKey) *lane {
+	if key == (subjectKey{}) {
+		return d.unmapped
+	}
+	name := d.mapping.name(key)
+	if name == "" { // a map made none of it
+		return &lane{retry: time.Now().Add(24 * time.Hour)}
+	}
+	if l := d.byTopic[name]; l != nil {
+		return l
+	}
+	ctx, cancel := context.WithTimeout(d.b.ctx, openTimeout)
+	defer cancel()
+	p, err := d.open(ctx, name, 0)
+	if err != nil {
+		d.log.Error("torqbridge: a topic cannot be opened: its messages go to "+d.unmapped.topic, "domain", d.cfg.Name, "topic", name, "error", err)
+		return &lane{topic: name, retry: time.Now().Add(openRetry)}
+	}
+	l := &lane{p: p, topic: name}
+	d.byTopic[name] = l
+	d.stats.topics.Store(int64(len(d.byTopic)))
+	return l
+}
+
+// publishAgain goes on after an error until the message is published. Only a
+// rollback, or a lane that cannot be opened anew, has it given up, and counted.
+func (d *domain) publishAgain(l *lane, tag uint16, m []byte, err error) {
+	start := time.Now()
+	note := func() {
+		now := time.Now()
+		d.stats.stalledNs.Add(uint64(now.Sub(start)))
+		start = now
+	}
+	defer note()
+	for tries := 0; err != nil; note() {
+		switch {
+		case d.hurry.Load() || d.b.ctx.Err() != nil:
+			d.giveUp(l, err)
+			return
+		case errors.Is(err, shm.ErrBackpressure):
+			time.Sleep(time.Millisecond) // a topic that fails at once would spin
+		default:
+			if tries++; tries > maxTries {
+				d.giveUp(l, err)
+				return
+			}
+			ctx, cancel := context.WithTimeout(d.b.ctx, openTimeout)
+			_ = l.p.Close()
+			size := uint32(0)
+			if l.topic == d.b.cfg.Unmapped {
+				size = uint32(d.maxMessage)
+			}
+			if p, oerr := d.open(ctx, l.topic, size); oerr == nil {
+				l.p = p
+			} else {
+				time.Sleep(firstDelay)
+			}
+			cancel()
+		}
+		_, err = l.p.Publish(tag, m)
+	}
+}
+
+func (d *domain) giveUp(l *lane, err error) {
+	d.stats.lost.Add(1)
+	d.log.Error("torqbridge: a message did not reach the bus", "domain", d.cfg.Name, "topic", l.topic, "error", err)
+}
+
+// sourceID is the id of a source's name on the bus.
+func sourceID(name string) shm.SourceID { return shm.SourceID(topic.ID(name)) }

@@ -1,0 +1,107 @@
+package torqbridge
+
+import (
+	"context"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/torq/mycelium/codec"
+	"github.com/torq/mycelium/internal/clock"
+)
+
+// patience is how long a message may be seen on one side only.
+const patience = 2 * time.Second
+
+// witnessDelay is the longest pause between attempts to connect.
+const witnessDelay = time.Second
+
+// monotonic is the time in ns that comparisons use.
+func monotonic() int64 { return clock.Mono() }
+
+// witnesses are two plain consumers, one of the old relay and one of the bridge's
+// socket, that see what Torq's consumers would see. What they see is compared.
+type witnesses struct {
+	d *domain
+	c *comparer
+
+	mu     sync.Mutex
+	up     [2]bool
+	paused bool
+}
+
+func newWitnesses(d *domain) *witnesses { return &witnesses{d: d, c: newComparer(patience)} }
+
+// pause stops comparing while messages are held on one side only.
+func (w *witnesses) pause() {
+	w.mu.Lock()
+	w.paused = true
+	w.mu.Unlock()
+}
+
+// resume compares anew.
+func (w *witnesses) resume() {
+	w.mu.Lock()
+	w.paused = false
+	w.mu.Unlock()
+	w.c.restart(monotonic())
+}
+
+// both reports whether there is something to compare.
+func (w *witnesses) both() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.up[sideOld] && w.up[sideNew] && !w.paused
+}
+
+// set notes that a side has come or gone, which starts the comparison anew.
+func (w *witnesses) set(s side, up bool) {
+	w.mu.Lock()
+	w.up[s] = up
+	w.mu.Unlock()
+	w.c.restart(monotonic())
+}
+
+// run looks at one side until ctx ends.
+func (w *witnesses) run(ctx context.Context, s side) {
+	var b backoff
+	for {
+		conn, err := w.dial(ctx, s)
+		if err == nil {
+			b.success()
+			w.look(ctx, s, conn)
+		}
+		if !sleep(ctx, min(b.fail(), witnessDelay), nil) {
+			return
+		}
+	}
+}
+
+// dial connects to a side; to the bridge under the name by which it knows its own.
+func (w *witnesses) dial(ctx context.Context, s side) (*net.UnixConn, error) {
+	if s == sideOld {
+		return w.d.dialRelay(ctx)
+	}
+	return net.DialUnix("unix", &net.UnixAddr{Name: w.d.witnessName(), Net: "unix"}, &net.UnixAddr{Name: w.d.ownPath(), Net: "unix"})
+}
+
+func (w *witnesses) look(ctx context.Context, s side, conn *net.UnixConn) {
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
+	w.set(s, true)
+	defer w.set(s, false)
+	split := codec.NewSplitter(codec.SplitterOptions{MaxPayload: uint32(w.d.maxMessage - codec.HeaderSize)})
+	for {
+		n, err := conn.Read(split.Room(readBytes))
+		split.Filled(n)
+		now := monotonic()
+		for p, ok := split.Next(); ok; p, ok = split.Next() {
+			if p.Message != nil && !codec.IsGreeting(p.Message) && w.both() {
+				w.c.saw(s, p.Message, now)
+			}
+		}
+		if err != nil {
+			return
+		}
+	}
+}
