@@ -383,7 +383,6 @@ func (l *link) endSession(why error) {
 func (s *receiverStats) add(o *receiverStats) {
 	s.frames += o.frames
 	s.bytes += o.bytes
-	s.wire += o.wire
 	s.duplicates += o.duplicates
 	s.gaps += o.gaps
 	s.missed += o.missed

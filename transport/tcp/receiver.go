@@ -78,7 +78,7 @@ type receiver struct {
 }
 
 type receiverStats struct {
-	frames, bytes, wire, duplicates, gaps, missed, resumes, refusals, loops uint64
+	frames, bytes, duplicates, gaps, missed, resumes, refusals, loops uint64
 }
 
 func newReceiver(self layout.ID16, link string, h host, push func([]byte)) *receiver {

@@ -92,7 +92,7 @@ type sender struct {
 }
 
 type senderStats struct {
-	frames, bytes, wire, gaps, missed, evictions, resumes, refusals, loops, torn uint64
+	frames, bytes, gaps, missed, evictions, resumes, refusals, loops, torn uint64
 }
 
 func newSender(self layout.ID16) *sender {

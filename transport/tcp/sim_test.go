@@ -37,7 +37,6 @@ type simLane struct {
 	skipTo uint64
 	marks  []uint64
 	want   uint64
-	gapped bool
 	evict  bool
 }
 
