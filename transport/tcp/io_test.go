@@ -516,3 +516,38 @@ func TestSecondConnectionReplacesTheFirst(t *testing.T) {
 	l.offer(z, &hello{node: layout.ID16{9}, maxBody: defaultBody})
 	<-s1.gone
 }
+
+// Several links between two hosts, both ways on each, over IPv6.
+func TestTwoLinksOverIPv6CarryBothWays(t *testing.T) {
+	watch(t, time.Minute)
+	probe, err := net.Listen("tcp", "[::1]:0")
+	if err != nil {
+		t.Skip("this host has no IPv6: ", err)
+	}
+	must(t, probe.Close())
+	a, b := newBus(t, nil), newBus(t, nil)
+	fb, _ := start(t, b, Options{Node: "b", Listen: []string{"[::1]:0"}, Links: []LinkOptions{
+		{Peer: "a", Imports: []string{"m.>"}, Exports: []Export{{Pattern: "o.>"}}}, {Peer: "a", Name: "two", Imports: []string{"n.>"}}}})
+	fa, _ := start(t, a, Options{Node: "a", Links: []LinkOptions{
+		{Peer: "b", Address: address(fb), Exports: []Export{{Pattern: "m.>"}}, Imports: []string{"o.>"}},
+		{Peer: "b", Name: "two", Address: address(fb), Exports: []Export{{Pattern: "n.>"}}}}})
+	sm, sn, so := subscriber(t, b.Client, "m.x"), subscriber(t, b.Client, "n.x"), subscriber(t, a.Client, "o.x")
+	pm, pn, po := publisher(t, a.Client, "m.x", "s"), publisher(t, a.Client, "n.x", "s"), publisher(t, b.Client, "o.x", "s")
+	wait := []func(){aside(t, func() error { return publishAll(pm, 0, 20_000, 64) }), aside(t, func() error { return publishAll(pn, 0, 20_000, 64) }),
+		aside(t, func() error { return publishAll(po, 0, 20_000, 64) })}
+	read := []func(){aside(t, func() error { readAll(t, sm, 0, 20_000); return nil }), aside(t, func() error { readAll(t, sn, 0, 20_000); return nil }),
+		aside(t, func() error { readAll(t, so, 0, 20_000); return nil })}
+	for _, f := range append(wait, read...) {
+		f()
+	}
+	st := fa.Status()
+	if _, err := st.Link("b"); err == nil {
+		t.Error("an ambiguous name was enough")
+	}
+	if l, err := st.Link("b/two"); err != nil || l.Sent.Frames != 20_000 {
+		t.Errorf("%+v, %v", l, err)
+	}
+	for _, p := range []*shm.Publisher{pm, pn, po} {
+		must(t, p.Close())
+	}
+}
