@@ -58,9 +58,6 @@ func (m *Mirror) Due() uint64 { return m.p.seq }
 // FirstSeq is the sequence with which the lane began.
 func (m *Mirror) FirstSeq() uint64 { return m.p.hdr.FirstSeq }
 
-// Epoch is the mirror lane's own.
-func (m *Mirror) Epoch() layout.ID16 { return m.p.hdr.Epoch }
-
 // RingBytes is the size of its ring.
 func (m *Mirror) RingBytes() uint64 { return m.p.hdr.Ring }
 

@@ -362,3 +362,70 @@ func TestParkedRelaysWakeForAFrame(t *testing.T) {
 	must(t, a.Close())
 	must(t, b.Close())
 }
+
+// Fear: giving back a run, or skimming a lane, loses the place.
+func TestRelayReturnsSkimsAndTellsItsLag(t *testing.T) {
+	watch(t, time.Minute)
+	_, c := openBus(t, LocalOptions{RingBytes: small})
+	f := relay(t, c, "a.*", SubscriberOptions{Mode: Lossless})
+	p := publisher(t, c, "a.b", PublisherOptions{Source: "s"})
+	l := f.await(t, 1)
+	publishN(t, p, 20)
+	p.Flush()
+	if frames, bytes := l.Lag(); frames != 20 || bytes != 20*96 {
+		t.Errorf("lag of %d frames, %d bytes", frames, bytes)
+	}
+	first, err := l.Next(5 * 96)
+	must(t, err)
+	second, err := l.Next(5 * 96)
+	must(t, err)
+	if first.Count != 5 || second.First != 5 || l.Due() != 10 || l.PendingBytes() != 960 || !l.Known() || !l.Whole(first) {
+		t.Fatalf("%+v, %+v, due %d, pending %d", first, second, l.Due(), l.PendingBytes())
+	}
+	l.Return(second)
+	l.Ack(5)
+	if l.Acked() != 5 || l.Due() != 5 {
+		t.Errorf("acked %d, due %d after a run was given back", l.Acked(), l.Due())
+	}
+	again, err := l.Next(5 * 96)
+	must(t, err)
+	if again.First != 5 || again.Count != 5 {
+		t.Errorf("given back %+v, came again %+v", second, again)
+	}
+	// The receiver has half of it, and part of what was never sent.
+	l.Ack(7)
+	l.Rewind(12)
+	rest, err := l.Next(1 << 20)
+	must(t, err)
+	if rest.First != 12 || rest.Count != 8 || l.Acked() != 12 {
+		t.Errorf("%+v, acked %d", rest, l.Acked())
+	}
+	for range 20 { // more than the ring holds: skimming lets it pass
+		publishN(t, p, 100)
+		must(t, l.Skim())
+	}
+	if l.Acked() != l.Due() || l.PendingBytes() != 0 {
+		t.Errorf("acked %d, due %d after skimming", l.Acked(), l.Due())
+	}
+	must(t, p.Close())
+	if err := l.Skim(); !errors.Is(err, io.EOF) {
+		t.Errorf("at the end: %v", err)
+	}
+	l.Done()
+	l.Done()
+	l.Ack(1 << 40)
+	l.Rewind(0)
+	if _, err := l.Next(1 << 20); !errors.Is(err, ErrClosed) || !l.Whole(rest) {
+		t.Errorf("a lane that was given up: %v", err)
+	}
+	if frames, bytes := l.Lag(); frames != 0 && bytes > small {
+		t.Errorf("lag %d, %d", frames, bytes)
+	}
+	if f.Topic() != "a.*" || f.Resumed() {
+		t.Error("topic")
+	}
+	must(t, f.Close())
+	if _, err := f.Lanes(); !errors.Is(err, ErrClosed) {
+		t.Errorf("closed: %v", err)
+	}
+}
