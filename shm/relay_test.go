@@ -55,6 +55,9 @@ func carry(t *testing.T, l *RelayLane, m *Mirror, limit int) bool {
 		must(t, m.Gap(gap.Next))
 		return true
 	}
+	if errors.Is(err, ErrEvicted) {
+		return true
+	}
 	must(t, err)
 	if run.Count == 0 {
 		return false
@@ -144,7 +147,8 @@ func TestMirrorCarriesExactlyWhatTheOriginHas(t *testing.T) {
 
 func TestRelayReportsAndMirrorCarriesGaps(t *testing.T) {
 	watch(t, time.Minute)
-	_, here := openBus(t, LocalOptions{RingBytes: small})
+	// It may be joined again before the publisher has lapped it, and is then evicted again.
+	_, here := openBus(t, LocalOptions{RingBytes: small, Policy: Policy{Kind: PolicyEvict, Timeout: 20 * time.Millisecond}})
 	_, there := openBus(t, LocalOptions{RingBytes: small})
 	for _, mode := range []Mode{Lossy, Lossless} {
 		topic := "a." + mode.String()
