@@ -174,21 +174,26 @@ func TestHotPathsMakeNoSystemCall(t *testing.T) {
 		return
 	}
 	watch(t, time.Minute)
-	for _, provoke := range []bool{false, true} {
-		var args []string
-		if provoke {
-			args = []string{"provoke"}
-		}
+	run := func(args ...string) (*testproc.Proc, error) {
 		p := testproc.Start(t, "no system calls", args, nil)
 		dir := p.Line()
 		err := p.Wait()
 		_ = os.RemoveAll(dir)
-		if status := p.Cmd.ProcessState; provoke {
-			if p.KilledBy() != unix.SIGSYS {
-				t.Fatalf("a system call went through: %v", status)
-			}
-		} else if status.ExitCode() != 42 {
-			t.Fatalf("%v, %v", err, status)
+		return p, err
+	}
+	if p, _ := run("provoke"); p.KilledBy() != unix.SIGSYS {
+		t.Fatalf("a system call went through: %v", p.Cmd.ProcessState)
+	}
+	// On a machine that is short of processors the runtime may make a thread from the
+	// forbidden one, which then meets the filter in whatever it is for. A call on the
+	// path would end every attempt.
+	for left := 5; ; left-- {
+		p, err := run()
+		if p.Cmd.ProcessState.ExitCode() == 42 {
+			return
+		}
+		if left == 0 || p.KilledBy() != unix.SIGSYS {
+			t.Fatalf("%v, %v", err, p.Cmd.ProcessState)
 		}
 	}
 }
