@@ -433,3 +433,146 @@ func TestRelayReturnsSkimsAndTellsItsLag(t *testing.T) {
 		t.Errorf("closed: %v", err)
 	}
 }
+
+// heapRelay is a relay of one lane on the heap.
+func heapRelay(t *testing.T, mode Mode) (*Publisher, *Relay, *RelayLane) {
+	t.Helper()
+	p, s, r := heapPair(t, layout.Geometry{Ring: small}, mode, Policy{Kind: PolicyFail})
+	s.acked = true
+	r.acknowledge(true)
+	f := &Relay{s: s, known: map[*reader]*RelayLane{}}
+	return p, f, f.await(t, 1)
+}
+
+func publishSome(t *testing.T, p *Publisher, n int) {
+	t.Helper()
+	for range n {
+		_, err := p.Publish(1, make([]byte, 1000))
+		must(t, err)
+	}
+}
+
+// Fear: a relay that was overtaken sends what lies there now, or loses count.
+func TestOvertakenRelayTellsTheGap(t *testing.T) {
+	watch(t, time.Minute)
+	p, _, l := heapRelay(t, Lossy)
+	publishSome(t, p, 2)
+	run, err := l.Next(4000)
+	must(t, err)
+	if run.Count != 2 || !l.Whole(run) {
+		t.Fatalf("%d frames", run.Count)
+	}
+	publishSome(t, p, 500)
+	if l.Whole(run) {
+		t.Fatal("an overwritten run is whole")
+	}
+	for want := uint64(2); want < 502; {
+		run, err := l.Next(4000)
+		var gap *GapError
+		if errors.As(err, &gap) {
+			if gap.From != want || gap.Cause != CauseLapped {
+				t.Fatalf("%v, want it from %d", gap, want)
+			}
+			want = gap.Next
+			continue
+		}
+		must(t, err)
+		if run.Count > 0 && run.First != want {
+			t.Fatalf("a run from %d, want %d", run.First, want)
+		}
+		want += uint64(run.Count)
+	}
+	l.Ack(502)
+	if n, _ := l.Lag(); l.Acked() != 502 || n != 0 {
+		t.Fatalf("acknowledged up to %d, %d behind", l.Acked(), n)
+	}
+}
+
+// Fear: a lane whose publisher lies goes on, or takes its relay with it.
+func TestRelayGivesUpALaneThatLies(t *testing.T) {
+	watch(t, time.Minute)
+	p, f, l := heapRelay(t, Lossless)
+	publishSome(t, p, 1)
+	run, err := l.Next(4000)
+	must(t, err)
+	publishSome(t, p, 1)
+	p.ring.header(l.r.pos).seq = 77
+	for range 2 {
+		if _, err := l.Next(4000); !errors.Is(err, ErrCorrupt) {
+			t.Fatalf("a lane that jumps to 77: %v", err)
+		}
+	}
+	if !l.Whole(run) {
+		t.Fatal("what was handed out before is asked for again")
+	}
+	l.Rewind(0)
+	l.Ack(1)
+	if lanes, err := f.Lanes(); err != nil || len(lanes) != 0 {
+		t.Fatalf("%d lanes, %v", len(lanes), err)
+	}
+	must(t, f.s.Close())
+	if _, err := f.Lanes(); !errors.Is(err, ErrClosed) {
+		t.Fatal(err)
+	}
+}
+
+// Fear: the last frames of a killed publisher are missing on the far side, unsaid.
+func TestRelayTellsWhatIsMissingAtTheEnd(t *testing.T) {
+	watch(t, time.Minute)
+	p, f, l := heapRelay(t, Lossless)
+	publishSome(t, p, 2)
+	f.s.post(admission{epoch: l.r.hdr.Epoch, final: &finalNews{p.pos, 5}})
+	_, err := f.Lanes()
+	must(t, err)
+	run, err := l.Next(4000)
+	must(t, err)
+	var gap *GapError
+	if _, err := l.Next(4000); run.Count != 2 || !errors.As(err, &gap) || gap.From != 2 || gap.Next != 5 {
+		t.Fatalf("%d frames, then %v", run.Count, err)
+	}
+	if _, err := l.Next(4000); !errors.Is(err, io.EOF) {
+		t.Fatal(err)
+	}
+	l.Ack(5)
+	if l.Acked() != 5 {
+		t.Fatalf("acknowledged up to %d", l.Acked())
+	}
+}
+
+// Fear: a relay that came to an empty lane makes up a sequence, or one that is asked
+// for what it has no longer sends something else.
+func TestRelayKnowsWhereItIs(t *testing.T) {
+	watch(t, time.Minute)
+	p, f, l := heapRelay(t, Lossless)
+	l.r.fresh = true
+	if l.Known() {
+		t.Fatal("nothing was published, and the sequence is known")
+	}
+	publishSome(t, p, 3)
+	if !l.Known() || l.Due() != 0 {
+		t.Fatalf("due %d", l.Due())
+	}
+	run, err := l.Next(4000)
+	must(t, err)
+	l.Ack(2) // not yet the end of the run
+	l.Ack(3)
+	l.Rewind(1)
+	var gap *GapError
+	for range 3 { // the ring has nothing before 3, and a frame to tell it by
+		if _, err = l.Next(4000); err != nil {
+			break
+		}
+		publishSome(t, p, 1)
+	}
+	if !errors.As(err, &gap) || gap.From != 1 || gap.Next != 3 || gap.Cause != CauseForwarded || run.Count != 3 {
+		t.Fatalf("%v after a run of %d", err, run.Count)
+	}
+	l.r.fresh = true
+	l.r.pos = p.pos
+	f.s.post(admission{epoch: l.r.hdr.Epoch, final: &finalNews{p.pos, 9}})
+	_, err = f.Lanes()
+	must(t, err)
+	if !l.Known() || l.Due() != 9 {
+		t.Fatalf("a lane that ended at 9 is due %d", l.Due())
+	}
+}
