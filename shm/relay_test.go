@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
+	"sync"
 	"testing"
 	"time"
 
@@ -332,14 +333,15 @@ func TestParkedRelaysWakeForAFrame(t *testing.T) {
 	must(t, a.Protect(func() error {
 		return b.Protect(func() error {
 			for i := range 20 {
-				go func() {
+				var other sync.WaitGroup
+				other.Go(func() {
 					time.Sleep(5 * time.Millisecond)
 					if i%2 == 0 {
 						a.Kick()
 						return
 					}
 					publishN(t, p, 1)
-				}()
+				})
 				start := time.Now()
 				park.Park(20 * time.Second)
 				if i%2 == 1 {
@@ -355,6 +357,7 @@ func TestParkedRelaysWakeForAFrame(t *testing.T) {
 				if time.Since(start) > 15*time.Second {
 					t.Errorf("round %d: nobody woke the relays", i)
 				}
+				other.Wait()
 			}
 			publishN(t, p, 1)
 			l.Stall(true) // what comes there is no reason to wake
