@@ -245,8 +245,8 @@ func (l *RelayLane) Next(limit int) (run Run, err error) {
 			return run, l.end()
 		case skipped: // the next frame tells how much is missing, and is acknowledged with it
 		default:
-			if err := s.unusual(r, v); err != nil {
-				return run, l.failed(err)
+			if err := l.lapped(v); err != nil {
+				return run, err
 			}
 		}
 	}
@@ -292,7 +292,7 @@ func (l *RelayLane) gather(start, end uint64) (run Run, err error) {
 	}
 	seqlock.LoadLoad()
 	if r.overrun(start) {
-		return run, l.lapped()
+		return run, l.lapped(lappedRaw)
 	}
 	run = Run{Bytes: r.ring.bytes(first, p-first), First: r.want, Count: int(want - r.want), pos: first}
 	if first != start {
@@ -322,10 +322,21 @@ func (l *RelayLane) countSkipped(from, to uint64) (n uint64) {
 	return n
 }
 
-// lapped deals with a lap that gather met.
-func (l *RelayLane) lapped() error {
-	if err := l.relay.s.unusual(l.r, lappedRaw); err != nil {
+// lapped deals with a lap, or with a lane that is corrupt. Bytes that were overwritten
+// are nobody's to wait for: they count as acknowledged with what was handed out before
+// them, and the gap is told when the next frame says how long it is.
+func (l *RelayLane) lapped(v verdict) error {
+	r := l.r
+	before := r.pos
+	if err := l.relay.s.unusual(r, v); err != nil {
 		return l.failed(err)
+	}
+	switch a := r.acks; {
+	case r.pos == before:
+	case a.head == len(a.sent):
+		a.pos = r.pos
+	default:
+		a.sent = append(a.sent, mark{r.pos, r.want})
 	}
 	return nil
 }

@@ -455,39 +455,51 @@ func publishSome(t *testing.T, p *Publisher, n int) {
 	}
 }
 
-// Fear: a relay that was overtaken sends what lies there now, or loses count.
+// Fear: a relay that was overtaken sends what lies there now, loses count, or waits for
+// somebody to acknowledge what was overwritten.
 func TestOvertakenRelayTellsTheGap(t *testing.T) {
 	watch(t, time.Minute)
-	p, _, l := heapRelay(t, Lossy)
-	publishSome(t, p, 2)
-	run, err := l.Next(4000)
-	must(t, err)
-	if run.Count != 2 || !l.Whole(run) {
-		t.Fatalf("%d frames", run.Count)
-	}
-	publishSome(t, p, 500)
-	if l.Whole(run) {
-		t.Fatal("an overwritten run is whole")
-	}
-	for want := uint64(2); want < 502; {
+	for _, prompt := range []bool{true, false} {
+		p, _, l := heapRelay(t, Lossy)
+		publishSome(t, p, 2)
 		run, err := l.Next(4000)
-		var gap *GapError
-		if errors.As(err, &gap) {
-			if gap.From != want || gap.Cause != CauseLapped {
-				t.Fatalf("%v, want it from %d", gap, want)
-			}
-			want = gap.Next
-			continue
-		}
 		must(t, err)
-		if run.Count > 0 && run.First != want {
-			t.Fatalf("a run from %d, want %d", run.First, want)
+		if run.Count != 2 || !l.Whole(run) {
+			t.Fatalf("%d frames", run.Count)
 		}
-		want += uint64(run.Count)
-	}
-	l.Ack(502)
-	if n, _ := l.Lag(); l.Acked() != 502 || n != 0 {
-		t.Fatalf("acknowledged up to %d, %d behind", l.Acked(), n)
+		if prompt {
+			l.Ack(2)
+		}
+		publishSome(t, p, 500)
+		if l.Whole(run) {
+			t.Fatal("an overwritten run is whole")
+		}
+		for want := uint64(2); want < 502; {
+			run, err := l.Next(4000)
+			var gap *GapError
+			switch {
+			case errors.As(err, &gap):
+				if gap.From != want || gap.Cause != CauseLapped {
+					t.Fatalf("%v, want it from %d", gap, want)
+				}
+				want = gap.Next
+			case err != nil:
+				t.Fatal(err)
+			case run.Count > 0 && run.First != want:
+				t.Fatalf("a run from %d, want %d", run.First, want)
+			}
+			want += uint64(run.Count)
+			if prompt {
+				if pending := l.PendingBytes(); pending != uint64(len(run.Bytes)) {
+					t.Fatalf("%d bytes wait to be acknowledged, %d were handed out", pending, len(run.Bytes))
+				}
+				l.Ack(want)
+			}
+		}
+		l.Ack(502)
+		if n, _ := l.Lag(); l.Acked() != 502 || n != 0 || l.PendingBytes() != 0 {
+			t.Fatalf("acknowledged up to %d, %d behind, %d bytes pending", l.Acked(), n, l.PendingBytes())
+		}
 	}
 }
 
