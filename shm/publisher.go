@@ -129,7 +129,7 @@ func (p *Publisher) Publish(typ uint16, payload []byte) (seq uint64, err error) 
 		return p.publishGuarded(typ, payload)
 	}
 	p.clearNext(next)
-	put(p.ring.at(p.pos+layout.OffPayload), payload)
+	p.ring.putWords(p.pos+layout.OffPayload, payload)
 	pos := p.pos
 	p.seal(layout.Meta(uint32(n), typ, 0, p.hdr.Hops), 0)
 	if p.advance(next, n) {

@@ -64,31 +64,20 @@ func (r *ring) bytes(pos, n uint64) []byte {
 	return unsafe.Slice((*byte)(unsafe.Add(r.base, pos&r.mask)), n)
 }
 
-// putMax is the most that put is for: above, a memmove is faster.
-const putMax = 256
+// putMax is the most that putWords is for: above, a memmove is faster.
+const putMax = 128
 
-// at is the address of a position.
-func (r *ring) at(pos uint64) unsafe.Pointer { return unsafe.Add(r.base, pos&r.mask) }
-
-// put copies b to an address in the ring in as few stores as there are without a call:
-// what lives across a call is stored to the stack first, and a publisher's stores are
-// what its rate hangs on (ADR 0015).
-// Precondition: as ring.bytes.
-func put(to unsafe.Pointer, b []byte) {
-	from, i := unsafe.Pointer(unsafe.SliceData(b)), 0
-	for ; i+16 <= len(b); i += 16 {
-		*(*[16]byte)(unsafe.Add(to, i)) = *(*[16]byte)(unsafe.Add(from, i))
+// putWords copies b to a position word by word, without a call: what lives across
+// a call is stored to the stack first, and a publisher's stores are what its rate
+// hangs on (ADR 0015).
+// Precondition: as bytes.
+func (r *ring) putWords(pos uint64, b []byte) {
+	to, from, n := unsafe.Add(r.base, pos&r.mask), unsafe.Pointer(unsafe.SliceData(b)), len(b)
+	i := 0
+	for ; i+8 <= n; i += 8 {
+		*(*uint64)(unsafe.Add(to, i)) = *(*uint64)(unsafe.Add(from, i))
 	}
-	putRest(unsafe.Add(to, i), unsafe.Add(from, i), len(b)-i)
-}
-
-// putRest copies the last n < 16 bytes.
-func putRest(to, from unsafe.Pointer, n int) {
-	if n >= 8 {
-		*(*uint64)(to) = *(*uint64)(from)
-		to, from, n = unsafe.Add(to, 8), unsafe.Add(from, 8), n-8
-	}
-	for i := range n {
+	for ; i < n; i++ {
 		*(*byte)(unsafe.Add(to, i)) = *(*byte)(unsafe.Add(from, i))
 	}
 }
