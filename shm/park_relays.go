@@ -23,7 +23,7 @@ type RelayParker struct {
 // NewRelayParker is for relays that are protected whenever Park is called.
 func NewRelayParker(relays []*Relay) *RelayParker { return &RelayParker{relays: relays, lanes: -1} }
 
-// Park sleeps until a lane has a frame, an ear is kicked, or the timeout.
+// Park sleeps until a lane has a frame, a relay is kicked, or the timeout.
 func (p *RelayParker) Park(timeout time.Duration) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
@@ -62,7 +62,7 @@ func (p *RelayParker) Park(timeout time.Duration) {
 	}
 }
 
-// rebuild lists the words to watch: every ear, then as many lanes as the kernel takes.
+// rebuild lists the words to watch: every relay's kick word, then as many lanes as the kernel takes.
 func (p *RelayParker) rebuild() {
 	changed, lanes := p.lanes < 0, 0
 	for _, f := range p.relays {

@@ -144,7 +144,7 @@ func (f *Relay) Topic() string { return f.s.hdr.Pattern }
 // Resumed reports whether the relay goes on where an owner before it was.
 func (f *Relay) Resumed() bool { return f.s.resumed }
 
-// Kick ends a ParkRelays under way. Any goroutine.
+// Kick ends a Park of the RelayParker under way, or the next. Any goroutine.
 func (f *Relay) Kick() { f.s.park.kick() }
 
 // Close detaches, and keeps the cursors if the relay is durable.

@@ -34,7 +34,7 @@ type Subscriber struct {
 	buf       []byte
 	mem       []byte // the cursor file
 	idles     uint32
-	inbox     atomic.Bool // something waits in inboxed, or closed; set and cleared under control
+	inbox     atomic.Bool // something waits in inboxed, or closed or dead; cleared under control
 	counts    [layout.SubMetricWords]uint64
 	stats     seqlock.Cell
 	closed    atomic.Bool
