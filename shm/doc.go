@@ -40,8 +40,7 @@
 //   - I3: the word at p is p|kind<<1|1 only if the frame at p is complete. Zero is
 //     never a commit word, and no two laps share one.
 //   - I4: when the commit of a frame is visible, the word behind the frame is the next
-//     frame's commit or none at all: an old payload that would pass for one is cleared
-//     first.
+//     frame's commit or none at all: it is zeroed first, whatever old payload lay there.
 //   - I5: the publisher stores below the intent only, and the intent is visible before.
 //     intent <= the least cursor of every subscriber it honours + ring size.
 //   - I6: a frame counts only if after its last byte was read intent <= p + ring size.
@@ -62,7 +61,7 @@
 //	                fail:  ErrBackpressure now
 //	                a free file lock: the subscriber is dead and let go
 //	        padding, if the frame would cross the ring's end
-//	    [p+size] passes for a commit      -> [p+size] = 0   // I4
+//	    [p+size] = 0                      // I4
 //	    copy m behind the header; length, type, sequence, time
 //	    [p] = p|1, release                // SYNC commit/poll: visible from here on
 //	    wake whoever is parked

@@ -129,7 +129,7 @@ func (p *Publisher) Publish(typ uint16, payload []byte) (seq uint64, err error) 
 		return p.publishGuarded(typ, payload)
 	}
 	p.clearNext(next)
-	p.ring.putWords(p.pos+layout.OffPayload, payload)
+	p.ring.put(p.pos+layout.OffPayload, payload)
 	pos := p.pos
 	p.seal(layout.Meta(uint32(n), typ, 0, p.hdr.Hops), 0)
 	if p.advance(next, n) {
@@ -230,20 +230,8 @@ func (p *Publisher) caught(v any, err *error) {
 // clearNext sees to it that the word behind the frame that is about to be written
 // is no commit for its place. I4: an old payload may have left one there, by
 // accident or malice, and readers look at that word as soon as this frame is
-// visible.
-//
-// Where the word lies on a line that the frame writes to, clearing it costs nothing.
-// Where it begins a line of its own, a store would fetch that line from the readers
-// and every later store of the frame would wait for it: nobody else writes there,
-// so a look tells whether there is anything to clear, which there hardly ever is
-// (ADR 0016).
-func (p *Publisher) clearNext(next uint64) {
-	if w := p.ring.word(next); next%lineBytes != 0 || layout.Committed(*w, next) {
-		storeRelaxed(w, 0)
-	}
-}
-
-const lineBytes = 64 // of a cache line, where it matters for speed only
+// visible. It stores without a look: see ADR 0016.
+func (p *Publisher) clearNext(next uint64) { storeRelaxed(p.ring.word(next), 0) }
 
 // seal writes the header of the frame at pos, whose payload is in place and whose
 // successor is clear, and makes it visible.

@@ -64,20 +64,24 @@ func (r *ring) bytes(pos, n uint64) []byte {
 	return unsafe.Slice((*byte)(unsafe.Add(r.base, pos&r.mask)), n)
 }
 
-// putMax is the most that putWords is for: above, a memmove is faster.
-const putMax = 128
+// putMax is the most that put is for: above, a memmove is faster.
+const putMax = 256
 
-// putWords copies b to a position word by word, without a call: what lives across
-// a call is stored to the stack first, and a publisher's stores are what its rate
-// hangs on (ADR 0015).
+// put copies b to a position in as few stores as there are without a call: what
+// lives across a call is stored to the stack first, and a publisher's stores are
+// what its rate hangs on (ADR 0015).
 // Precondition: as bytes.
-func (r *ring) putWords(pos uint64, b []byte) {
+func (r *ring) put(pos uint64, b []byte) {
 	to, from, n := unsafe.Add(r.base, pos&r.mask), unsafe.Pointer(unsafe.SliceData(b)), len(b)
 	i := 0
-	for ; i+8 <= n; i += 8 {
-		*(*uint64)(unsafe.Add(to, i)) = *(*uint64)(unsafe.Add(from, i))
+	for ; i+16 <= n; i += 16 {
+		*(*[16]byte)(unsafe.Add(to, i)) = *(*[16]byte)(unsafe.Add(from, i))
 	}
-	for ; i < n; i++ {
+	if i+8 <= n {
+		*(*uint64)(unsafe.Add(to, i)) = *(*uint64)(unsafe.Add(from, i))
+		i += 8
+	}
+	for ; i < n; i++ { // no pointer is formed at n: it would be past the slice
 		*(*byte)(unsafe.Add(to, i)) = *(*byte)(unsafe.Add(from, i))
 	}
 }

@@ -12,7 +12,7 @@ const (
 	ClearDataOnly   // it is zeroed if it passes for a DATA commit only, not for a PAD, GAP or END
 	CommitFirst     // commit before payload
 	IntentAfterData // intent is stored after the bytes it announces
-	NeedWithoutZero // it is zeroed without a look, and the credit does not include it
+	NeedWithoutZero // the credit does not include the zeroed word
 
 	// PublishBatch
 	BatchFirstCommitFirst // m1 is committed before the rest of the batch is there

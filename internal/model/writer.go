@@ -168,7 +168,7 @@ const (
 	bodyFirst   part = iota // len, seq and payload of m1
 	bodyRest                // of m2..mk
 	commitRest              // commits and inner pads of m2..mk: reachable only through m1
-	zeroNext                // I4: the word behind the last frame, if it would pass for a commit
+	zeroNext                // I4: the word behind the last frame
 	commitFirst             // m1's commit, or the PAD's if the publication begins with one
 	indexAll                // block index, DATA frames only
 )
@@ -213,17 +213,12 @@ func (m *model) write(n *State, l int) {
 				}
 			}
 		case zeroNext:
-			next := n.load(t, m.aHeader(l, lay.end)) // nobody else stores there
-			k, ok := match(next, lay.end)
-			switch m.mut {
-			case ClearDataOnly:
-				ok = ok && k == kindData
-			case NeedWithoutZero:
-				ok = true
+			if m.mut == ClearDataOnly {
+				if k, ok := match(n.load(t, m.aHeader(l, lay.end)), lay.end); !ok || k != kindData {
+					break
+				}
 			}
-			if ok {
-				n.store(t, m.aHeader(l, lay.end), 0)
-			}
+			n.store(t, m.aHeader(l, lay.end), 0)
 		case commitFirst:
 			enter, k := first.q, first.kind
 			if first.pad > 0 { // readers can only enter through the PAD
