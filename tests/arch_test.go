@@ -49,6 +49,10 @@ var external = map[string][]string{
 	"shm":     {"golang.org/x/sys", "github.com/edsrzf/mmap-go"},
 }
 
+// forPrograms are the modules that only cmd depends on: a library neither prints nor
+// reads a command line.
+var forPrograms = []string{"github.com/spf13/cobra", "github.com/spf13/pflag", "github.com/jedib0t/go-pretty/v6", "golang.org/x/term"}
+
 // never are imports that the layers would allow.
 var never = map[string][]string{
 	"seqlock": {"codec"},
@@ -146,6 +150,21 @@ func TestDataPlaneDependsOnLittle(t *testing.T) {
 				continue
 			}
 			t.Errorf("%s depends on %s of %s: allowed are the standard library and %v", short, dep, d.Module.Path, modules)
+		}
+	}
+}
+
+func TestOnlyProgramsDependOnWhatPrints(t *testing.T) {
+	all := list(t)
+	for _, p := range all {
+		short, ok := ours(p.ImportPath)
+		if !ok || covers("cmd/...", short) {
+			continue
+		}
+		for _, dep := range p.Deps {
+			if m := all[dep].Module; m != nil && slices.Contains(forPrograms, m.Path) {
+				t.Errorf("%s depends on %s: only cmd may", short, dep)
+			}
 		}
 	}
 }

@@ -20,7 +20,7 @@ func (a *app) writeMessage(w io.Writer, m codec.Message, at uint64, d codec.Dial
 		title += ": the greeting of a producer, no data"
 	}
 	fmt.Fprintln(w, a.title(title))
-	rows := &table{right: make([]bool, 3)}
+	rows := newTable()
 	rows.row("relay_domain", uint8(h.Domain), d.DomainName(h.Domain))
 	rows.row("version", h.Version)
 	rows.row("source", uint8(h.Source), d.SourceName(h.Source))
@@ -40,7 +40,7 @@ func (a *app) writeMessage(w io.Writer, m codec.Message, at uint64, d codec.Dial
 			form = "extended"
 		}
 		fmt.Fprintf(w, "  %s\n", a.title(fmt.Sprintf("TLV %d %s at %d, %s, %d bytes", uint8(t.Type), t.Type, t.Offset, form, len(t.Payload))))
-		rows := &table{right: make([]bool, 3)}
+		rows := newTable()
 		id, hasID := codec.InstrumentOf(t.Type, t.Payload)
 		for name, value := range t.Fields() {
 			meaning := fieldMeaning(t.Type, name, value, d)
@@ -49,8 +49,9 @@ func (a *app) writeMessage(w io.Writer, m codec.Message, at uint64, d codec.Dial
 			}
 			rows.row(name, value, meaning)
 		}
-		if len(rows.rows) == 0 {
+		if rows.Length() == 0 {
 			writeHex(w, t.Payload)
+			continue
 		}
 		rows.write(w, "    ", plain)
 	}

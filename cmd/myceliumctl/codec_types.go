@@ -205,11 +205,11 @@ func (a *app) writeType(w io.Writer, e *typeEntry) {
 	fmt.Fprintf(w, "%d bytes; what no field names is padding\n", e.Layout)
 	t := newTable(">OFFSET", "KIND", "NAME")
 	for _, f := range e.Fields {
-		t.row(f.Offset, f.Kind, f.Name)
 		if f.Max == 0 {
+			t.row(f.Offset, f.Kind, f.Name)
 			continue
 		}
-		t.rows[len(t.rows)-1][2] += fmt.Sprintf(": u16 count, then %d elements from %d", f.Max, f.Slots)
+		t.row(f.Offset, f.Kind, fmt.Sprintf("%s: u16 count, then %d elements from %d", f.Name, f.Max, f.Slots))
 		for _, x := range f.Element {
 			t.row(fmt.Sprintf("+%d", x.Offset), x.Kind, strings.TrimSuffix(f.Name+"[]."+x.Name, "."))
 		}

@@ -4,58 +4,51 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"unicode/utf8"
+
+	pretty "github.com/jedib0t/go-pretty/v6/table"
+	"github.com/jedib0t/go-pretty/v6/text"
 )
 
-// table lines cells up in columns, two blanks apart. Columns whose title begins
-// with '>' go to the right.
-type table struct {
-	right []bool
-	rows  [][]string
+// plainStyle draws nothing: columns lie two blanks apart.
+var plainStyle = pretty.Style{
+	Box:    pretty.BoxStyle{PaddingRight: "  "},
+	Format: pretty.FormatOptions{HeaderAlign: text.AlignLeft, RowAlign: text.AlignLeft},
 }
 
+// table lines cells up in columns. Those whose title begins with '>' go to the right.
+type table struct{ pretty.Writer }
+
+// newTable begins a table; without titles it has only rows.
 func newTable(titles ...string) *table {
-	t := &table{}
-	header := make([]string, len(titles))
+	t := &table{pretty.NewWriter()}
+	t.SetStyle(plainStyle)
+	header, columns := make(pretty.Row, len(titles)), make([]pretty.ColumnConfig, len(titles))
 	for i, s := range titles {
 		name, right := strings.CutPrefix(s, ">")
-		header[i] = name
-		t.right = append(t.right, right)
+		align := text.AlignLeft
+		if right {
+			align = text.AlignRight
+		}
+		header[i], columns[i] = name, pretty.ColumnConfig{Number: i + 1, Align: align, AlignHeader: align}
 	}
-	t.rows = [][]string{header}
+	t.AppendHeader(header)
+	t.SetColumnConfigs(columns)
 	return t
 }
 
 // row appends cells; there may be fewer than titles.
 func (t *table) row(cells ...any) {
-	r := make([]string, len(cells))
+	r := make(pretty.Row, len(cells))
 	for i, c := range cells {
-		r[i] = fmt.Sprint(c)
+		r[i] = fmt.Sprint(c) // a number would go to the right by itself
 	}
-	t.rows = append(t.rows, r)
+	t.AppendRow(r)
 }
 
-// write prints the table, its titles through paint, with indent before each line.
+// write prints the table, its first line through paint, with indent before each.
 func (t *table) write(w io.Writer, indent string, paint func(string) string) {
-	width := make([]int, len(t.right))
-	for _, r := range t.rows {
-		for i, c := range r {
-			width[i] = max(width[i], utf8.RuneCountInString(c))
-		}
-	}
-	for n, r := range t.rows {
-		var b strings.Builder
-		for i, c := range r {
-			fill := strings.Repeat(" ", width[i]-utf8.RuneCountInString(c))
-			switch {
-			case t.right[i]:
-				b.WriteString(fill + c + "  ")
-			default:
-				b.WriteString(c + fill + "  ")
-			}
-		}
-		line := strings.TrimRight(b.String(), " ")
-		if n == 0 {
+	for n, line := range strings.Split(t.Render(), "\n") {
+		if line = strings.TrimRight(line, " "); n == 0 {
 			line = paint(line)
 		}
 		fmt.Fprintln(w, indent+line)
