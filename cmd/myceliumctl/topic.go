@@ -43,6 +43,7 @@ type topicStatus struct {
 	Publishers      int                `json:"publishers"`
 	Subscribers     int                `json:"subscribers"`
 	Lanes           int                `json:"lanes"`
+	Mirrors         int                `json:"mirrors"` // lanes of those that mirror one of another host
 	Rate            *topicRate         `json:"rate,omitempty"`
 	LaneList        []laneStatus       `json:"lane_list,omitempty"`
 	SubscriberList  []subscriberStatus `json:"subscriber_list,omitempty"`
@@ -66,6 +67,10 @@ type laneStatus struct {
 	Intent    uint64            `json:"intent_position,string"`
 	BeatAgeNs int64             `json:"beat_age_ns"` // -1 = none yet
 	Metrics   map[string]uint64 `json:"metrics"`
+
+	Mirror     bool   `json:"mirror"`
+	OriginNode string `json:"origin_node"`
+	Hops       uint8  `json:"hops"` // links that the messages came over
 }
 
 type subscriberStatus struct {
@@ -95,9 +100,10 @@ type laneLag struct {
 
 func statusOf(i *control.TopicInfo) topicStatus {
 	s := topicStatus{Topic: i.Topic, RingBytes: i.Ring, MaxMessageBytes: i.MaxMsg, StepBytes: i.Step, Policy: i.Policy, Messages: i.Frames,
-		Bytes: i.Bytes, Publishers: i.Publishers, Subscribers: i.Subscribers, Lanes: i.LaneCount}
+		Bytes: i.Bytes, Publishers: i.Publishers, Subscribers: i.Subscribers, Lanes: i.LaneCount, Mirrors: i.Mirrors}
 	for _, l := range i.Lanes {
-		s.LaneList = append(s.LaneList, laneStatus{l.Epoch.String(), l.Number, l.Source, l.State, l.UID, l.PID, l.NextSeq, l.Tail, l.Intent, l.BeatAgeNs, l.Metrics})
+		s.LaneList = append(s.LaneList, laneStatus{l.Epoch.String(), l.Number, l.Source, l.State, l.UID, l.PID, l.NextSeq, l.Tail, l.Intent, l.BeatAgeNs, l.Metrics,
+			l.Mirror, l.OriginNode.String(), l.Hops})
 	}
 	for _, u := range i.Subs {
 		// An entry with many lanes comes in parts.

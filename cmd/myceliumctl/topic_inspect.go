@@ -17,7 +17,11 @@ func newInspectCommand(a *app, path string) *cobra.Command {
 		Long: `Show everything that the registry knows of a topic: its geometry and policy,
 every lane (one for each publisher, also of those that ended and are kept) and
 every subscriber with how far it is behind and what it missed. The counters of a
-subscriber are over all topics that it follows. -o json tells all counters.`,
+subscriber are over all topics that it follows. -o json tells all counters.
+
+Lanes that a forwarder writes mirror those of another host: ORIGIN is the
+identity of the host where the messages were published, as "forward list -o json"
+tells it there (node_id), HOPS how many links they came over.`,
 		Example:           "  myceliumctl " + path + "inspect market.kraken.BTC-USD\n  myceliumctl " + path + "inspect market.kraken.BTC-USD -o json",
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.completeTopic,
@@ -50,15 +54,28 @@ func (a *app) writeTopic(w io.Writer, t *topicStatus) {
 	fmt.Fprintf(w, "ring %s, max message %s, credit step %s, policy %s\n", config.FormatSize(t.RingBytes), config.FormatSize(uint64(t.MaxMessageBytes)), config.FormatSize(t.StepBytes), t.Policy)
 	fmt.Fprintf(w, "%d messages, %s\n", t.Messages, humanBytes(float64(t.Bytes)))
 
-	fmt.Fprintf(w, "\n%d %s\n", t.Lanes, plural(t.Lanes, "lane", "lanes"))
+	fmt.Fprintf(w, "\n%d %s", t.Lanes, plural(t.Lanes, "lane", "lanes"))
+	titles := []string{"SOURCE", "STATE", ">SEQ", ">MESSAGES", ">BYTES", ">STALLED", ">EVICTED", ">BEAT", ">UID", ">PID", ">LANE", "EPOCH"}
+	if t.Mirrors > 0 {
+		fmt.Fprintf(w, ", %d mirrored from elsewhere", t.Mirrors)
+		titles = append(titles, ">HOPS", "ORIGIN")
+	}
+	fmt.Fprintln(w)
 	if len(t.LaneList) > 0 {
-		lanes := newTable("SOURCE", "STATE", ">SEQ", ">MESSAGES", ">BYTES", ">STALLED", ">EVICTED", ">BEAT", ">UID", ">PID", ">LANE", "EPOCH")
+		lanes := newTable(titles...)
 		for _, l := range t.LaneList {
 			if l.State == "closed" || l.State == "dead" { // nobody is left to beat
 				l.BeatAgeNs = -1
 			}
-			lanes.row(safe(l.Source), l.State, l.NextSeq, l.Metrics["frames"], humanBytes(float64(l.Metrics["bytes"])), humanDuration(time.Duration(l.Metrics["backpressure_ns"])),
-				l.Metrics["evictions"], beatText(l.BeatAgeNs), l.UID, l.PID, l.Number, l.Epoch)
+			cells := []any{safe(l.Source), l.State, l.NextSeq, l.Metrics["frames"], humanBytes(float64(l.Metrics["bytes"])), humanDuration(time.Duration(l.Metrics["backpressure_ns"])),
+				l.Metrics["evictions"], beatText(l.BeatAgeNs), l.UID, l.PID, l.Number, l.Epoch}
+			switch {
+			case l.Mirror:
+				cells = append(cells, l.Hops, l.OriginNode)
+			case t.Mirrors > 0:
+				cells = append(cells, l.Hops, "this host")
+			}
+			lanes.row(cells...)
 		}
 		lanes.write(w, "  ", a.title)
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -23,7 +24,8 @@ func newListCommand(a *app, path string) *cobra.Command {
 		Use:   "list [PATTERN]",
 		Short: "List the topics that match a pattern",
 		Long: `List topics, all or those that match a pattern: * stands for one token, > for
-the rest. SEQ is how many messages the lanes that are kept have carried.
+the rest. SEQ is how many messages the lanes that are kept have carried, MIRRORS
+(shown where there are any) how many lanes mirror one of another host.
 
 -o wide adds, from the subscribers of each topic, LAG (the most that one is
 behind, in messages) and LOST (messages missed by all together), and measures
@@ -124,6 +126,10 @@ func (a *app) writeTopics(w io.Writer, topics []topicStatus, wide bool) {
 		titles = append(titles, ">RATE", ">BW")
 	}
 	titles = append(titles, ">PUBS", ">SUBS")
+	mirrored := slices.ContainsFunc(topics, func(t topicStatus) bool { return t.Mirrors > 0 })
+	if mirrored {
+		titles = append(titles, ">MIRRORS")
+	}
 	if wide {
 		titles = append(titles, ">LAG", ">LOST", ">RING", "POLICY")
 	}
@@ -139,6 +145,9 @@ func (a *app) writeTopics(w io.Writer, topics []topicStatus, wide bool) {
 			cells = append(cells, rate, bw)
 		}
 		cells = append(cells, s.Publishers, s.Subscribers)
+		if mirrored {
+			cells = append(cells, s.Mirrors)
+		}
 		if wide {
 			var lag, lost uint64
 			for _, u := range s.SubscriberList {

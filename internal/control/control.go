@@ -279,6 +279,7 @@ type TopicInfo struct {
 	Publishers  int              `json:"publishers"`
 	Subscribers int              `json:"subscribers"`
 	LaneCount   int              `json:"lanes"`
+	Mirrors     int              `json:"mirrors"` // lanes of those that mirror one of another host
 	Lanes       []LaneStatus     `json:"lane_list,omitempty"`
 	Subs        []SubscriberStat `json:"subscriber_list,omitempty"`
 }
@@ -296,6 +297,10 @@ type LaneStatus struct {
 	Intent    uint64            `json:"intent,string"`
 	BeatAgeNs int64             `json:"beat_age_ns"`
 	Metrics   map[string]uint64 `json:"metrics"`
+
+	Mirror     bool        `json:"mirror,omitempty"`
+	OriginNode layout.ID16 `json:"origin_node"`    // host on which the frames were published
+	Hops       uint8       `json:"hops,omitempty"` // links that they came over
 }
 
 // SubscriberStat is one subscriber of an inspected topic.

@@ -84,6 +84,9 @@ func (c *core) view(t *topicState) topicView {
 		if l.phase == live || l.phase == orphan {
 			v.info.Publishers++
 		}
+		if l.head.Mirror {
+			v.info.Mirrors++
+		}
 		v.lanes = append(v.lanes, laneView{l.file, l.head, l.phase, l.final != nil && l.final.Dead})
 	}
 	for _, u := range c.readers(t) {
@@ -247,6 +250,7 @@ func (s *Server) laneStatus(v *laneView) control.LaneStatus {
 	st := control.LaneStatus{
 		Epoch: v.head.Epoch, Number: v.head.Lane, Source: v.head.Source, UID: v.head.UID, BeatAgeNs: -1,
 		State: "new", NextSeq: v.head.FirstSeq, Tail: v.head.FirstPos, Intent: v.head.FirstPos,
+		Mirror: v.head.Mirror, OriginNode: v.head.OriginNode, Hops: v.head.Hops,
 	}
 	f, err := s.store.open(v.file, false)
 	if err != nil || v.phase == granted {
