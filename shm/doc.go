@@ -100,9 +100,10 @@
 // # Waiting for room, and for data
 //
 // Progress of a lossless subscriber shows after a quarter of a credit step of data or
-// at its next Poll, whichever comes first; what it reads on other lanes counts as well. A freeze of publisher and subscriber together does not count as a
-// stall. [Publisher.Claim] never waits; a publisher that only claims evicts too, as
-// long as it keeps asking: at most 5 ms count per call.
+// at its next Poll, whichever comes first. What it reads on other lanes counts as well,
+// for ten times the policy's timeout. A freeze of publisher and subscriber together
+// does not count as a stall. [Publisher.Claim] never waits; a publisher that only
+// claims evicts too, as long as it keeps asking: at most 5 ms count per call.
 //
 // A poll loop composes waiting outside: idle.Idle(n) after each Poll. [IdleSpin] has
 // the lowest latency, [IdlePark] sleeps in the kernel until a frame comes and costs

@@ -19,7 +19,7 @@ import (
 //	Refill -----+
 //	            +-- lim <  need --> wait --+-- progress ---------> Refill
 //	                                       +-- lock is free -----> drop the dead member, Refill
-//	                                       +-- evict: no progress for t -> evict, Refill
+//	                                       +-- evict: idle for t, or still for busyTimeouts*t -> evict, Refill
 //	                                       +-- block: deadline --> ErrBackpressure
 //	                                       +-- fail -------------> ErrBackpressure
 
@@ -36,7 +36,7 @@ const (
 // Policy of a topic. The zero Policy blocks for DefaultTimeout.
 type Policy struct {
 	Kind    PolicyKind
-	Timeout time.Duration // block: deadline, negative = none; evict: time without progress; 0 = DefaultTimeout
+	Timeout time.Duration // block: deadline, negative = none; evict: time without progress, ten times that while it reads other lanes; 0 = DefaultTimeout
 }
 
 // DefaultTimeout is a policy's timeout where none is given.
@@ -84,6 +84,8 @@ const (
 	sleepMax   = 100 * time.Microsecond
 	roundMax   = int64(5 * time.Millisecond) // counts at most this much of a wait round: a freeze of both sides is no stall
 	spinPauses = 16
+
+	busyTimeouts = 10 // a member that is busy elsewhere is waited for so many times longer
 )
 
 // round is one wait for room.
@@ -93,23 +95,35 @@ type round struct {
 }
 
 // stall is how long one member has made no progress. It outlives a wait, so that
-// a publisher that only claims, and never waits, evicts as well.
+// a publisher that only claims, and never waits, evicts as well. Times are what the
+// publisher observed, freezes of both sides left out.
 type stall struct {
 	of     *member // whom the publisher waits for
-	at     uint64  // where it was at its last progress
-	active uint64  // its activity word then
+	at     uint64  // its position
+	active uint64  // its activity word
 	last   int64   // clock at the last look
-	idle   int64   // observed time without progress, freezes of both sides left out
+	still  int64   // ns since its position moved
+	idle   int64   // ns since that or its activity word moved
 }
 
 // look adds the time since the last look, unless m made progress.
 func (s *stall) look(m *member, now int64) {
-	if active := atomic.LoadUint64(m.activity); m != s.of || m.last != s.at || active != s.active {
+	active := atomic.LoadUint64(m.activity)
+	if m != s.of || m.last != s.at {
 		*s = stall{of: m, at: m.last, active: active, last: now}
 		return
 	}
-	s.idle += min(now-s.last, roundMax)
-	s.last = now
+	d := min(now-s.last, roundMax)
+	s.last, s.still, s.idle = now, s.still+d, s.idle+d
+	if active != s.active {
+		s.active, s.idle = active, 0
+	}
+}
+
+// over reports whether a policy of evict:t lets the member go. Anybody can move an
+// activity word for ever: on its own it buys time only.
+func (s *stall) over(t time.Duration) bool {
+	return t > 0 && (time.Duration(s.idle) >= t || time.Duration(s.still)/busyTimeouts >= t)
 }
 
 // refill moves the intent so that positions below need may be written. It is
@@ -227,7 +241,7 @@ func (p *Publisher) backpressure(st *round, set *memberSet, m *member, need uint
 	case PolicyFail:
 		return ErrBackpressure
 	case PolicyEvict:
-		if p.stuck.look(m, now); t > 0 && time.Duration(p.stuck.idle) >= t {
+		if p.stuck.look(m, now); p.stuck.over(t) {
 			p.evict(m, evictStalled)
 			return nil
 		}

@@ -230,30 +230,35 @@ func TestStalledReaderIsEvictedRejoinsAndKnowsItsGap(t *testing.T) {
 	}
 }
 
-// Who reads other lanes is busy, not stuck.
-func TestReadingOtherLanesIsProgress(t *testing.T) {
-	watch(t, time.Minute)
-	pubs, subs := heapBus(t, 2, 1, layout.Geometry{Ring: small}, Policy{Kind: PolicyEvict, Timeout: 100 * time.Millisecond})
-	p, other, s := pubs[0], pubs[1], subs[0]
+// elsewhere is a publisher that waits for room, until the error on sent, behind a
+// subscriber that sees only the other lane.
+func elsewhere(t *testing.T, timeout time.Duration) (p, other *Publisher, s *Subscriber, sent <-chan error) {
+	pubs, subs := heapBus(t, 2, 1, layout.Geometry{Ring: small}, Policy{Kind: PolicyEvict, Timeout: timeout})
+	p, other, s = pubs[0], pubs[1], subs[0]
 	for p.pos+2000 < p.hdr.FirstPos+p.hdr.Ring {
 		_, err := p.Publish(1, make([]byte, 1000))
 		must(t, err)
 	}
-	sent := make(chan error, 1)
+	must(t, s.admit())
+	s.lanes[0].state = laneWaiting
+	c := make(chan error, 1)
 	go func() {
 		for range 20 {
 			if _, err := p.Publish(1, make([]byte, 1000)); err != nil {
-				sent <- err
+				c <- err
 				return
 			}
 		}
-		sent <- nil
+		c <- nil
 	}()
-	// For four time-outs the subscriber sees only the other lane.
-	must(t, s.admit())
-	full := s.lanes[0]
-	full.state = laneWaiting
-	for range 40 {
+	return p, other, s, c
+}
+
+// Who reads other lanes is busy, not stuck.
+func TestReadingOtherLanesIsProgress(t *testing.T) {
+	watch(t, time.Minute)
+	p, other, s, sent := elsewhere(t, 100*time.Millisecond)
+	for range 20 { // for two time-outs
 		_, err := other.Publish(1, nil)
 		must(t, err)
 		time.Sleep(10 * time.Millisecond)
@@ -265,7 +270,7 @@ func TestReadingOtherLanesIsProgress(t *testing.T) {
 		t.Fatalf("the publisher did not wait: %v", err)
 	default:
 	}
-	full.state = laneReading
+	s.lanes[0].state = laneReading
 	for done := false; !done; {
 		_, err := s.Poll(func(Frame) {}, 0)
 		must(t, err)
@@ -278,6 +283,53 @@ func TestReadingOtherLanesIsProgress(t *testing.T) {
 	}
 	if p.counts[layout.MetricEvictions] != 0 {
 		t.Fatal("evicted")
+	}
+}
+
+// An activity word moves as long as its owner likes; without a cursor that moves, it
+// must not hold a publisher for ever.
+func TestActivityAloneHoldsNobodyForEver(t *testing.T) {
+	for name, act := range map[string]func(t *testing.T, other *Publisher, s *Subscriber){
+		"busy elsewhere": func(t *testing.T, other *Publisher, s *Subscriber) {
+			_, err := other.Publish(1, nil)
+			must(t, err)
+			_, err = s.Poll(func(Frame) {}, 1)
+			must(t, err)
+		},
+		"hostile": func(_ *testing.T, _ *Publisher, s *Subscriber) {
+			atomic.AddUint64(word64(s.mem, layout.OffSubMetrics), 2)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			watch(t, time.Minute)
+			const timeout = 20 * time.Millisecond
+			begun := clock.Mono()
+			p, other, s, sent := elsewhere(t, timeout)
+			for done := false; !done; {
+				act(t, other, s)
+				select {
+				case err := <-sent:
+					must(t, err)
+					done = true
+				case <-time.After(time.Millisecond):
+				}
+			}
+			if took := time.Duration(clock.Mono() - begun); took < timeout {
+				t.Fatalf("evicted after %v, busy or not", took)
+			}
+			if p.counts[layout.MetricEvictions] != 1 || other.counts[layout.MetricEvictions] != 0 {
+				t.Fatalf("%d and %d evictions", p.counts[layout.MetricEvictions], other.counts[layout.MetricEvictions])
+			}
+			s.lanes[0].state = laneReading
+			for {
+				if _, err := s.Poll(func(Frame) {}, 1); err != nil {
+					if !errors.Is(err, ErrEvicted) {
+						t.Fatal(err)
+					}
+					return
+				}
+			}
+		})
 	}
 }
 
@@ -300,13 +352,13 @@ func TestFreezeIsNoStall(t *testing.T) {
 	}
 	atomic.StoreUint64(m.activity, 2)
 	st.look(m, now)
-	if st.idle != 0 {
-		t.Fatal("activity is progress")
+	if st.idle != 0 || st.still == 0 {
+		t.Fatal("activity is progress, for a while")
 	}
 	st.look(m, now+1)
 	m.last += 32
 	st.look(m, now+2)
-	if st.idle != 0 {
+	if st.idle != 0 || st.still != 0 {
 		t.Fatal("a cursor that moves is progress")
 	}
 }

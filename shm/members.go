@@ -54,7 +54,7 @@ type member struct {
 	epoch    *uint64 // slot words, in the subscriber's file
 	cursor   *uint64
 	sleeping *uint32
-	activity *uint64 // sequence word of its metrics cell: moves while it reads anything
+	activity *uint64 // sequence word of its metrics cell: moves while it reads anything, buys time under evict
 
 	evicted atomic.Bool
 

@@ -151,7 +151,7 @@ var topicKeys = func() []key[TopicConfig] {
 			"Longest payload, at most an eighth of the ring.").
 			defaultsTo("`\"64KiB\"`, or an eighth of the ring"),
 		newKey("policy", policies, d, func(t *T) *Policy { return &t.Policy },
-			"What a publisher does when the ring is full because a lossless subscriber is stuck: `block:TIME` waits so long, then fails the publish; `evict:TIME` evicts the subscriber after so long without progress; `fail` fails the publish at once. `block` and `evict` alone mean one second."),
+			"What a publisher does when the ring is full because a lossless subscriber is stuck: `block:TIME` waits so long, then fails the publish; `evict:TIME` evicts the subscriber after so long without progress, ten times as long while it reads other lanes; `fail` fails the publish at once. `block` and `evict` alone mean one second."),
 		newKey("create", negated, d, func(t *T) *bool { return &t.NoCreate },
 			"Whether a publisher creates a matching topic by attaching to it. If not, it must be created first."),
 		newKey("publish", allowLists, d, func(t *T) *AllowList { return &t.Publish },
