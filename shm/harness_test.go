@@ -9,20 +9,10 @@ import (
 	"time"
 
 	"github.com/torq/mycelium/internal/layout"
+	"github.com/torq/mycelium/internal/testproc"
 )
 
-// watch fails the whole run, with every goroutine's stack, if the test has not
-// ended after d.
-func watch(t testing.TB, d time.Duration) context.Context {
-	t.Helper()
-	w := time.AfterFunc(d, func() {
-		b := make([]byte, 1<<20)
-		panic(fmt.Sprintf("watchdog: %s still runs after %v\n%s", t.Name(), d, b[:runtime.Stack(b, true)]))
-	})
-	ctx, cancel := context.WithTimeout(context.Background(), d)
-	t.Cleanup(func() { cancel(); w.Stop() })
-	return ctx
-}
+var watch = testproc.Watch
 
 func must(t testing.TB, err error) {
 	t.Helper()

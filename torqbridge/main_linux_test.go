@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -24,20 +23,12 @@ func TestMain(m *testing.M) { testproc.Main(m) }
 // limit is the watchdog of every test and every wait.
 const limit = 60 * time.Second
 
-// watch fails the whole run, with every goroutine's stack, if the test hangs.
 func watch(t testing.TB) context.Context {
 	t.Helper()
-	limit := limit
 	if _, ok := t.(*testing.B); ok {
-		limit *= 10
+		return testproc.Watch(t, 10*limit)
 	}
-	w := time.AfterFunc(limit, func() {
-		b := make([]byte, 1<<20)
-		panic(fmt.Sprintf("watchdog: %s still runs after %v\n%s", t.Name(), limit, b[:runtime.Stack(b, true)]))
-	})
-	ctx, cancel := context.WithTimeout(context.Background(), limit)
-	t.Cleanup(func() { cancel(); w.Stop() })
-	return ctx
+	return testproc.Watch(t, limit)
 }
 
 func must(t testing.TB, err error) {

@@ -1,6 +1,6 @@
 // Package testproc runs a test's other processes: the test binary executed again,
 // told by its environment which of the functions registered below to run. Only
-// tests import it.
+// tests import it. [Watch] is the watchdog of the test itself.
 //
 //	func TestMain(m *testing.M) { testproc.Main(m) }
 //

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -123,6 +124,25 @@ func TestWatchdogEndsAStoppedChild(t *testing.T) {
 	}
 	if err := p.Wait(); err == nil || r.errors.Load() != 1 {
 		t.Errorf("a child that its watchdog ended: Wait = %v, %d failures", err, r.errors.Load())
+	}
+}
+
+// hung is a test that never ends.
+type hung struct{ testing.TB }
+
+func (hung) Helper()        {}
+func (hung) Name() string   { return "TestHung" }
+func (hung) Cleanup(func()) {}
+
+var _ = Register("hung", func([]string) error {
+	<-Watch(hung{}, 10*time.Millisecond).Done()
+	select {}
+})
+
+func TestWatchEndsAHungTest(t *testing.T) {
+	var status *exec.ExitError
+	if err := Start(t, "hung", nil, nil).Wait(); !errors.As(err, &status) || status.ExitCode() != 2 {
+		t.Errorf("Wait = %v, want the status of a panic", err)
 	}
 }
 

@@ -4,10 +4,8 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"log/slog"
 	"os"
-	"runtime"
 	"testing"
 	"time"
 
@@ -17,16 +15,7 @@ import (
 
 func TestMain(m *testing.M) { testproc.Main(m) }
 
-func watch(t testing.TB, d time.Duration) context.Context {
-	t.Helper()
-	w := time.AfterFunc(d, func() {
-		b := make([]byte, 1<<20)
-		panic(fmt.Sprintf("watchdog: %s still runs after %v\n%s", t.Name(), d, b[:runtime.Stack(b, true)]))
-	})
-	ctx, cancel := context.WithTimeout(context.Background(), d)
-	t.Cleanup(func() { cancel(); w.Stop() })
-	return ctx
-}
+var watch = testproc.Watch
 
 func must(t testing.TB, err error) {
 	t.Helper()
