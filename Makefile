@@ -62,9 +62,10 @@ cover-gate: ## judge the counters that unit, failpoint and crash-smoke left
 cover: ## unit, failpoint and crash-smoke, then the coverage of each package
 	@scripts/stages.sh unit failpoint crash-smoke cover-gate
 
+# Without GORACE every process sleeps a second before it ends.
 race: ## the tests beside the code under the race detector (needs a C compiler)
 	@scripts/need-cc.sh "the race detector"
-	CGO_ENABLED=1 $(GO) test -race -count=1 -timeout 300s $(UNIT_PKGS)
+	CGO_ENABLED=1 GORACE=atexit_sleep_ms=0 $(GO) test -race -count=1 -timeout 300s $(UNIT_PKGS)
 
 checkptr: ## the packages that use unsafe, every conversion of a pointer checked
 	$(GO) test -count=1 -timeout 300s -gcflags=all=-d=checkptr $(CHECKPTR_PKGS)

@@ -8,11 +8,9 @@ logs=$(mktemp -d)
 trap 'rm -rf "$logs"' EXIT
 
 targets=()
-for package in $(grep -rl --include='*_test.go' '^func Fuzz' . | xargs -r dirname | sort -u); do
-	for name in $(go test -list '^Fuzz' "$package" | grep '^Fuzz'); do
-		targets+=("$package $name")
-	done
-done
+while IFS=: read -r file target; do
+	targets+=("$(dirname "$file") ${target#func }")
+done < <(grep -ro --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' . | sort) # to ask the go command is to build each package once more
 ((${#targets[@]})) || { echo "no fuzz target found" >&2; exit 1; }
 
 # ended LOG: whether all that a run failed with is the end of its time. Go 1.26 takes

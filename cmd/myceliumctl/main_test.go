@@ -42,6 +42,7 @@ func TestScripts(t *testing.T) {
 			e.Setenv("MYCELIUM_SHM_DIR", shm+"/bus")
 			e.Setenv("MYCELIUM_CONFIG", e.WorkDir+"/mycelium.toml")
 			e.Setenv("GOCOVERDIR", os.Getenv("GOCOVERDIR"))
+			e.Setenv("GORACE", "atexit_sleep_ms=0 "+os.Getenv("GORACE")) // else each command takes a second to end
 			e.Defer(func() { _ = os.RemoveAll(shm + "/bus-b") })
 			e.Setenv("PORT", freePort())
 			return os.WriteFile(e.WorkDir+"/mycelium.toml", nil, 0o600)
