@@ -156,6 +156,7 @@ func TestConnectEndsWithItsContext(t *testing.T) {
 
 // All subscribers of a client share the patience with a stalled registry.
 func TestClientCloseWaitsOnce(t *testing.T) {
+	t.Parallel()
 	watch(t, 30*time.Second) // one after the other they would take 500 s
 	c := directoryOf(t, func(*control.Message) *control.Message { return nil })
 	for range 100 {

@@ -11,9 +11,13 @@ import (
 	"github.com/torq/mycelium/internal/layout"
 )
 
-// frames is how many frames a test moves; the race detector is 20 times slower.
+// slowed reports whether the race detector or coverage counters make hot paths up to
+// 20 times slower. Tests then take small figures; make checkptr takes the large ones.
+func slowed() bool { return raceEnabled || testing.CoverMode() != "" }
+
+// frames is how many frames a test moves.
 func frames(n int) int {
-	if raceEnabled {
+	if slowed() {
 		return n / 40
 	}
 	return n

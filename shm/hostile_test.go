@@ -97,7 +97,7 @@ func TestRandomBytesAnywhereInALane(t *testing.T) {
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 1))
 	rounds := 150
-	if raceEnabled {
+	if slowed() {
 		rounds = 15
 	}
 	spots := []struct{ from, to int }{

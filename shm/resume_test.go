@@ -201,8 +201,10 @@ func TestLaneIsReadOnce(t *testing.T) {
 // A directory that cannot take a handle back just now is asked again, on another
 // connection; the handles go on.
 func TestResumeIsTriedAgain(t *testing.T) {
+	t.Parallel()
 	for _, code := range []control.Code{control.CodeInternal, control.CodeTimeout, control.CodeUnavailable} {
 		t.Run(string(code), func(t *testing.T) {
+			t.Parallel()
 			watch(t, time.Minute)
 			b := newRoughBus(t, control.Policy{Kind: "block"})
 			w, other := b.client(), b.client()
