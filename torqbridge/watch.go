@@ -17,11 +17,9 @@ const maxWindows = 12
 func (d *domain) watch(s *serving) {
 	defer d.wg.Done()
 	w := s.compare
-	var both sync.WaitGroup
-	defer both.Wait()
-	for _, sd := range []side{sideOld, sideNew} {
-		both.Go(func() { w.run(s.ctx, sd) })
-	}
+	var compare sync.WaitGroup
+	defer compare.Wait()
+	compare.Go(func() { w.run(s.ctx, sideOld) })
 	look := time.NewTicker(lookEvery)
 	defer look.Stop()
 	w.c.begin(time.Now())

@@ -62,19 +62,32 @@ func (w *witnesses) set(s side, up bool) {
 	w.c.restart(monotonic())
 }
 
-// run looks at one side until ctx ends.
+// run looks at one side until ctx ends. The bridge's is looked at only while there is
+// a relay to compare it with: it costs as much as a client.
 func (w *witnesses) run(ctx context.Context, s side) {
 	var b backoff
 	for {
 		conn, err := w.dial(ctx, s)
 		if err == nil {
 			b.success()
-			w.look(ctx, s, conn)
+			w.watch(ctx, s, conn)
 		}
 		if !sleep(ctx, min(b.fail(), witnessDelay), nil) {
 			return
 		}
 	}
+}
+
+// watch looks at one connection to its end; at the relay's beside the bridge.
+func (w *witnesses) watch(ctx context.Context, s side, conn *net.UnixConn) {
+	if s == sideOld {
+		ctx, stop := context.WithCancel(ctx)
+		var beside sync.WaitGroup
+		beside.Go(func() { w.run(ctx, sideNew) })
+		defer beside.Wait()
+		defer stop()
+	}
+	w.look(ctx, s, conn)
 }
 
 // dial connects to a side; to the bridge under the name by which it knows its own.
