@@ -41,10 +41,9 @@ const ourQueue = 1 << 30
 // there is nothing to send to it.
 const halfClosedLook = time.Second
 
-// admit takes a new connection in.
-func (d *domain) admit(conn *net.UnixConn) {
-	c := &client{d: d, id: d.nextID.Add(1), conn: conn, pid: peer(conn), drained: make(chan struct{}), flushed: make(chan struct{})}
-	c.ours = conn.RemoteAddr().String() == d.witnessName()
+// admit takes a new connection in, of a peer or of the comparison.
+func (d *domain) admit(conn *net.UnixConn, ours bool) {
+	c := &client{d: d, id: d.nextID.Add(1), conn: conn, pid: peer(conn), ours: ours, drained: make(chan struct{}), flushed: make(chan struct{})}
 	var skip func(uint64, uint32) bool
 	from := uint64(noIndex)
 	if m := d.missed(c); m != nil {

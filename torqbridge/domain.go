@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -165,7 +164,7 @@ func (d *domain) accept(l *net.UnixListener) {
 		conn, err := l.AcceptUnix()
 		switch {
 		case err == nil:
-			d.admit(conn)
+			d.admit(conn, false)
 		case errors.Is(err, net.ErrClosed):
 			return
 		default: // out of descriptors: some may come back
@@ -248,11 +247,6 @@ func (d *domain) missed(c *client) *gap {
 		return nil
 	}
 	return d.gap
-}
-
-// witnessName is the address that the comparison's connections have.
-func (d *domain) witnessName() string {
-	return fmt.Sprintf("@mycelium-torq-%d-%s", os.Getpid(), d.cfg.Name)
 }
 
 // lane is a topic that the domain publishes on.

@@ -454,3 +454,31 @@ func TestBridgeMirrorsItself(t *testing.T) {
 		r.end()
 	}
 }
+
+// TestComparisonIsPaidForWithoutARelay: the bridge's own consumer, which costs as much
+// as any, is there while there is a relay to compare with, and only then.
+func TestComparisonIsPaidForWithoutARelay(t *testing.T) {
+	p := newPlace(t)
+	path := p.socket("market_data")
+	r := p.start(p.config(ModeBus))
+	own := func() (n int) {
+		d := r.bridge.domains[0]
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		for c := range d.clients {
+			if c.ours {
+				n++
+			}
+		}
+		return n
+	}
+	time.Sleep(2 * witnessDelay)
+	if n := own(); n != 0 {
+		t.Errorf("%d consumers of its own, and no relay", n)
+	}
+	relay, err := legacy.Listen(path, legacy.AnyDomain)
+	must(t, err)
+	eventually(t, "there is something to compare", func() bool { return own() == 1 })
+	must(t, relay.Close())
+	eventually(t, "there is nothing to compare", func() bool { return own() == 0 })
+}

@@ -2,17 +2,20 @@ package torqbridge
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"io"
 	"net"
 	"os"
+	"strconv"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/torq/mycelium/codec"
 	"github.com/torq/mycelium/internal/coinbase"
+	"github.com/torq/mycelium/internal/topic"
 	"github.com/torq/mycelium/shm"
 	"github.com/torq/mycelium/tests/legacy"
 )
@@ -318,6 +321,51 @@ func TestMessageWithoutATopicIsDropped(t *testing.T) {
 	check(t, onBus, "unmapped", 1, 1, 4)
 	if s := p.status(); s.Unmappable != 2 || s.Oversize != 1 || s.Lost != 0 {
 		t.Errorf("status %+v", s)
+	}
+}
+
+// TestMessageLandsOnTheTopicOfAnother has more topics than are found without a map, in
+// runs and alone, in writes of many messages.
+func TestMessageLandsOnTheTopicOfAnother(t *testing.T) {
+	p := newPlaceWith(t, "", "[[topic]]\nname = \"market.>\"\nring = \"64KiB\"")
+	p.start(p.config(ModeBus))
+	const topics, n = 2*recentLanes + 7, 6000
+	var wrong, got atomic.Int64
+	m := NewMapping(&Config{})
+	l := &legacy.Ledger{}
+	sub, err := p.dial().Subscriber(p.ctx, "market.>", &shm.SubscriberOptions{Mode: shm.Lossless})
+	must(t, err)
+	ctx, stop := context.WithCancel(p.ctx)
+	done := make(chan error, 1)
+	go func() {
+		done <- sub.Run(ctx, nil, func(f shm.Frame) {
+			if f.Topic != shm.TopicID(topic.ID(m.Topic("market_data", f.Payload))) || f.Type != uint16(codec.TypeTrade) {
+				wrong.Add(1)
+			}
+			l.Add(uint64(f.Topic), f.Payload)
+			got.Add(1)
+		})
+	}()
+	in := dialRaw(t, p.socket("market_data"))
+	for i := uint64(0); i < n; {
+		var b []byte
+		for range 1 + i%50 {
+			for range 1 + i%3 { // a run
+				b = append(b, trade(1, strconv.Itoa(int(i/5%topics)), i)...)
+				i++
+			}
+		}
+		_, err := in.Write(b)
+		must(t, err)
+	}
+	sent := p.status
+	eventually(t, "the bus has all", func() bool { s := sent(); return s.In >= n && uint64(got.Load()) == s.In })
+	stop()
+	<-done
+	must(t, sub.Close())
+	check(t, l, "bus", 1, 0, uint64(got.Load()))
+	if s := p.status(); wrong.Load() != 0 || s.Lost != 0 || s.Unmappable != 0 || s.Topics != topics+1 {
+		t.Errorf("%d on another topic; status %+v", wrong.Load(), s)
 	}
 }
 

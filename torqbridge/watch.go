@@ -116,16 +116,6 @@ func (d *domain) retake() error {
 
 const relayCame = "a relay was started on the public socket"
 
-// ownPath is where the bridge itself answers.
-func (d *domain) ownPath() string {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.names.own(d.names.socket) {
-		return d.names.socket
-	}
-	return d.names.bus
-}
-
 // await polls until ok, or until ctx ends.
 func await(ctx context.Context, what string, ok func() bool) error {
 	for pause := 100 * time.Microsecond; !ok(); pause = min(2*pause, 5*time.Millisecond) {

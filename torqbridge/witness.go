@@ -19,8 +19,8 @@ const witnessDelay = time.Second
 // monotonic is the time in ns that comparisons use.
 func monotonic() int64 { return clock.Mono() }
 
-// witnesses are two plain consumers, one of the old relay and one of the bridge's
-// socket, that see what Torq's consumers would see. What they see is compared.
+// witnesses are two plain consumers, one of the old relay and one of the bridge, that
+// see what Torq's consumers would see. What they see is compared.
 type witnesses struct {
 	d *domain
 	c *comparer
@@ -90,12 +90,17 @@ func (w *witnesses) watch(ctx context.Context, s side, conn *net.UnixConn) {
 	w.look(ctx, s, conn)
 }
 
-// dial connects to a side; to the bridge under the name by which it knows its own.
+// dial connects to a side; to the bridge by a pair of sockets, since it may have no name:
+// a relay that was started over it has taken that.
 func (w *witnesses) dial(ctx context.Context, s side) (*net.UnixConn, error) {
 	if s == sideOld {
 		return w.d.dialRelay(ctx)
 	}
-	return net.DialUnix("unix", &net.UnixAddr{Name: w.d.witnessName(), Net: "unix"}, &net.UnixAddr{Name: w.d.ownPath(), Net: "unix"})
+	near, far, err := socketPair()
+	if err == nil {
+		w.d.admit(far, true)
+	}
+	return near, err
 }
 
 func (w *witnesses) look(ctx context.Context, s side, conn *net.UnixConn) {
