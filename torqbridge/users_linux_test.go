@@ -129,7 +129,7 @@ func newUsers(t *testing.T, dirMode os.FileMode, relay, umask, bridge string) *u
 	file := filepath.Join(dir, "mycelium.toml")
 	must(t, os.WriteFile(file, fmt.Appendf(nil, "[registry]\nsocket = %q\nshm_dir = %q\nlog_level = \"error\"\n", p.registry, filepath.Join(own, "bus")), 0o644))
 	cfg := p.config(ModeShadow)
-	cfg.Control = filepath.Join(own, "torq.sock")
+	cfg.Control, cfg.Hold = filepath.Join(own, "torq.sock"), 500*time.Millisecond
 	args, err := json.Marshal(cfg)
 	must(t, err)
 	for _, proc := range []*testproc.Proc{
