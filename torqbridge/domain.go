@@ -489,7 +489,14 @@ func (d *domain) publishAgain(l *lane, msgs []shm.Message, err error) {
 	for tries := 0; err != nil; note() {
 		switch {
 		case d.hurry.Load() || d.b.ctx.Err() != nil:
-			d.giveUp(l, len(msgs), err)
+			for many := len(msgs) > 1; many && len(msgs) > 0; msgs = msgs[1:] { // one may fit where many do not
+				if _, err = l.publish(msgs[:1]); err != nil {
+					break
+				}
+			}
+			if len(msgs) > 0 {
+				d.giveUp(l, len(msgs), err)
+			}
 			return
 		case errors.Is(err, shm.ErrBackpressure):
 			time.Sleep(time.Millisecond) // a topic that fails at once would spin

@@ -457,6 +457,52 @@ func TestStuckSubscriberLosesMessagesOfOldProducers(t *testing.T) {
 	}
 }
 
+// TestRollbackLosesMoreTogetherThanOneByOne: when a rollback does not wait for a stuck
+// subscriber, what still fits in the ring is published, as a batch or not.
+func TestRollbackLosesMoreTogetherThanOneByOne(t *testing.T) {
+	p := newPlaceWith(t, "", "[[topic]]\nname = \"market.>\"\nring = \"64KiB\"\npolicy = \"fail\"")
+	cfg := p.config(ModeBus)
+	cfg.NoAutoRollback = true
+	r := p.start(cfg)
+	d := r.bridge.domains[0]
+	fit := func(symbol string, together int) (n uint64) {
+		sub, err := p.dial().Subscriber(p.ctx, "market.kraken."+symbol, &shm.SubscriberOptions{Mode: shm.Lossless})
+		must(t, err)
+		defer sub.Close()
+		d.ingest(firstClient, [][]byte{trade(1, symbol, 0)}) // a new topic waits for who has subscribed before
+		for n == 0 {
+			_, err := sub.Poll(func(shm.Frame) { n++ }, 0)
+			must(t, err)
+		}
+		d.hurry.Store(true)
+		defer d.hurry.Store(false)
+		lost := p.status().Lost
+		const sent = 1000
+		for i := uint64(1); i <= sent; i += uint64(together) {
+			var msgs [][]byte
+			for j := range uint64(together) {
+				msgs = append(msgs, trade(1, symbol, i+j))
+			}
+			d.ingest(firstClient, msgs)
+		}
+		l := &legacy.Ledger{}
+		for n = 1; n > 0; {
+			n = 0
+			_, err := sub.Poll(func(f shm.Frame) { l.Add(0, f.Payload); n++ }, 0)
+			must(t, err)
+		}
+		n = uint64(l.Total())
+		check(t, l, symbol, 1, 1, n+1)
+		if got := p.status().Lost - lost; got != sent-n {
+			t.Errorf("%d of %d arrived, and %d are counted as lost", n, sent, got)
+		}
+		return n
+	}
+	if alone, together := fit("A", 1), fit("B", 500); together < alone {
+		t.Errorf("one by one %d fit, together %d", alone, together)
+	}
+}
+
 func TestLiveSocketIsStolen(t *testing.T) {
 	p := newPlace(t)
 	path := p.socket("market_data")
