@@ -122,17 +122,18 @@ func (c *Cursor) Next() bool { return c.next < len(c.bytes) && c.advance() }
 
 // advance is Next before the end; the common case is the whole of it, for speed.
 func (c *Cursor) advance() bool {
-	rest := c.bytes[c.next:]
-	if len(rest) < standardHead {
-		return c.fail(ErrTruncatedTLV, 0, uint64(len(rest)), standardHead)
+	b, at := c.bytes, c.next
+	if len(b)-at < standardHead {
+		return c.fail(ErrTruncatedTLV, 0, uint64(len(b)-at), standardHead)
 	}
-	typ, n := TLVType(rest[0]), int(rest[1])
+	typ, n := TLVType(b[at]), int(b[at+1])
 	if typ == TypeExtended {
-		return c.advanceExtended(rest)
+		return c.advanceExtended(b[at:])
 	}
-	end := standardHead + n
-	if end > len(rest) {
-		return c.fail(ErrTruncatedTLV, typ, uint64(len(rest)), uint64(end))
+	payload := at + standardHead
+	end := payload + n
+	if end > len(b) {
+		return c.fail(ErrTruncatedTLV, typ, uint64(len(b)-at), uint64(end-at))
 	}
 	if want := int(fixedSizes[typ]); want != n && want != 0 && !c.tolerates(typ, n) {
 		return c.fail(ErrPayloadSizeMismatch, typ, uint64(n), uint64(want))
@@ -140,9 +141,9 @@ func (c *Cursor) advance() bool {
 	// Field by field: copying a literal that was just stored in parts costs more than the rest of Next.
 	c.TLV.Type = typ
 	c.TLV.Extended = false
-	c.TLV.Offset = c.next
-	c.TLV.Payload = rest[standardHead:end:end]
-	c.next += end
+	c.TLV.Offset = at
+	c.TLV.Payload = b[payload:end:end]
+	c.next = end
 	return true
 }
 

@@ -4,18 +4,18 @@ package codec
 // about, without reading the rest. ok is false if the layout has none or the
 // payload does not have the layout's size.
 func PoolAddressOf(t TLVType, payload []byte) (a Address, ok bool) {
-	at, ok := poolAddressAt[t]
-	if !ok || len(payload) != registry[t].Layout.Size {
+	at := &poolAt[t]
+	if at.address == nowhere || len(payload) != registry[t].Layout.Size {
 		return a, false
 	}
-	return Address(payload[at:]), true
+	return Address(payload[at.address:]), true
 }
 
 // InstrumentOf returns the instrument that a payload of type t is about: a
 // Trade, a Quote (also one of QuoteShortSize) or an OrderBook.
 func InstrumentOf(t TLVType, payload []byte) (id InstrumentID, ok bool) {
-	at, ok := instrumentAt[t]
-	if !ok || len(payload) != registry[t].Layout.Size && !(registry[t].Layout == &quoteLayout && len(payload) == QuoteShortSize) {
+	at := &instrumentAt[t]
+	if at.asset == nowhere || len(payload) != at.size && len(payload) != at.shortSize {
 		return id, false
 	}
 	return InstrumentID{
@@ -32,40 +32,46 @@ func VenueOf(t TLVType, payload []byte) (v VenueID, ok bool) {
 	if id, ok := InstrumentOf(t, payload); ok {
 		return id.Venue, true
 	}
-	at, ok := venueAt[t]
-	if !ok || len(payload) != registry[t].Layout.Size {
+	at := &poolAt[t]
+	if at.venue == nowhere || len(payload) != registry[t].Layout.Size {
 		return 0, false
 	}
-	return VenueID(le.Uint16(payload[at:])), true
+	return VenueID(le.Uint16(payload[at.venue:])), true
 }
 
-// Where the layouts have these fields. The parts of an instrument after the
-// asset id follow one another from the venue.
+// nowhere is the offset of a field that a layout does not have.
+const nowhere = -1
+
+// Where the layout of each type has these fields. The parts of an instrument after
+// the asset id follow one another from the venue.
 var (
-	poolAddressAt = fieldAt("pool_address")
-	venueAt       = func() map[TLVType]int {
-		at := fieldAt("venue")
-		delete(at, TypeGasPrice)
+	poolAt = func() (at [256]struct{ address, venue int }) {
+		for t := range at {
+			at[t].address, at[t].venue = fieldAt(TLVType(t), "pool_address"), fieldAt(TLVType(t), "venue")
+		}
+		at[TypeGasPrice].venue = nowhere
 		return at
 	}()
-	instrumentAt = func() map[TLVType]struct{ asset, venue int } {
-		at := make(map[TLVType]struct{ asset, venue int })
-		venue := fieldAt("venue_id")
-		for t, asset := range fieldAt("asset_id") {
-			at[t] = struct{ asset, venue int }{asset, venue[t]}
+	instrumentAt = func() (at [256]struct{ asset, venue, size, shortSize int }) {
+		for t := range at {
+			a := &at[t]
+			a.asset, a.venue = fieldAt(TLVType(t), "asset_id"), fieldAt(TLVType(t), "venue_id")
+			if layout := registry[t].Layout; a.asset != nowhere {
+				a.size, a.shortSize = layout.Size, layout.Size
+				if layout == &quoteLayout {
+					a.shortSize = QuoteShortSize
+				}
+			}
 		}
 		return at
 	}()
 )
 
-func fieldAt(name string) map[TLVType]int {
-	at := make(map[TLVType]int)
-	for _, info := range registry {
-		if info.Layout != nil {
-			if f := info.Layout.Field(name); f != nil {
-				at[info.Type] = f.Offset
-			}
+func fieldAt(t TLVType, name string) int {
+	if layout := registry[t].Layout; layout != nil {
+		if f := layout.Field(name); f != nil {
+			return f.Offset
 		}
 	}
-	return at
+	return nowhere
 }

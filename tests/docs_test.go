@@ -199,25 +199,31 @@ func TestLinksBetweenDocumentsLead(t *testing.T) {
 	})
 }
 
-// TestReadmeCodeCompiles finds the README's Go in registry's example, which is
-// compiled with the tests.
-func TestReadmeCodeCompiles(t *testing.T) {
-	readme, err := os.ReadFile(filepath.Join(root, "README.md"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	example, err := os.ReadFile(filepath.Join(root, "registry", "example_test.go"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	blocks := regexp.MustCompile("(?s)```go\n(.*?)```").FindAllStringSubmatch(string(readme), -1)
-	if len(blocks) < 2 {
-		t.Fatalf("%d blocks of Go in README.md", len(blocks))
-	}
-	for _, b := range blocks {
-		code := "\t" + strings.ReplaceAll(strings.TrimSpace(b[1]), "\n", "\n\t")
-		if !strings.Contains(string(example), code) {
-			t.Errorf("registry/example_test.go lacks:\n%s", code)
+// TestCodeInDocumentsCompiles finds the Go of documents in examples, which are compiled
+// with the tests beside them.
+func TestCodeInDocumentsCompiles(t *testing.T) {
+	for document, source := range map[string]string{
+		"README.md":         "registry/example_test.go",
+		"docs/migration.md": "torqbridge/example_test.go",
+	} {
+		text, err := os.ReadFile(filepath.Join(root, document))
+		if err != nil {
+			t.Fatal(err)
+		}
+		example, err := os.ReadFile(filepath.Join(root, source))
+		if err != nil {
+			t.Fatal(err)
+		}
+		blocks := regexp.MustCompile("(?s)```go\n(.*?)```").FindAllStringSubmatch(string(text), -1)
+		if len(blocks) < 2 {
+			t.Errorf("%d blocks of Go in %s", len(blocks), document)
+		}
+		for _, b := range blocks {
+			code := "\t" + strings.ReplaceAll(strings.TrimSpace(b[1]), "\n", "\n\t")
+			code = strings.ReplaceAll(code, "\n\t\n", "\n\n")
+			if !strings.Contains(string(example), code) {
+				t.Errorf("%s shows, and %s lacks:\n%s", document, source, code)
+			}
 		}
 	}
 }

@@ -341,31 +341,17 @@ func (x *bench) flood(prefix string, together int, consumers bool, onBus *atomic
 }
 
 // BenchmarkThreeDomains: what arrives per second through three sockets at once: at
-// old consumers through the relay and through the bridge, and at a subscriber.
+// old consumers through the relay and through the bridge, and at a subscriber. Either
+// alone: the consumers' rounds have no subscriber, and the subscriber's no consumer.
 func BenchmarkThreeDomains(b *testing.B) {
 	for _, together := range []int{1, 16} {
 		b.Run(fmt.Sprintf("together=%d", together), func(b *testing.B) {
 			x := newBench(b)
-			var onBus atomic.Uint64
-			client := x.dial()
-			ctx, stop := context.WithCancel(x.ctx)
-			var subs sync.WaitGroup
-			defer func() { stop(); subs.Wait() }()
-			sub, err := client.Subscriber(x.ctx, "market.>", &shm.SubscriberOptions{Mode: shm.Lossless, Idle: shm.IdlePark})
-			must(b, err)
-			subs.Go(func() {
-				_ = sub.Run(ctx, nil, func(f shm.Frame) {
-					if _, err := codec.Parse(f.Payload, codec.ChecksumIgnore); err == nil {
-						onBus.Add(1)
-					}
-				})
-				_ = sub.Close()
-			})
 			for b.Loop() {
 				var floor, old, bus, socket, rb, rs []float64
 				for range runs() {
 					o := x.flood("old_", together, true, nil)
-					n := x.flood("", together, false, &onBus)
+					n := x.floodToBus(together)
 					s := x.flood("", together, true, nil)
 					floor = append(floor, x.flood("sink_", together, false, nil))
 					old, bus, socket, rb, rs = append(old, o), append(bus, n), append(socket, s), append(rb, n/o), append(rs, s/o)
@@ -380,4 +366,26 @@ func BenchmarkThreeDomains(b *testing.B) {
 			}
 		})
 	}
+}
+
+// floodToBus is flood with a subscriber and no consumer.
+func (x *bench) floodToBus(together int) float64 {
+	var onBus atomic.Uint64
+	sub, err := x.dial().Subscriber(x.ctx, "market.>", &shm.SubscriberOptions{Mode: shm.Lossless, Idle: shm.IdlePark})
+	must(x.b, err)
+	ctx, stop := context.WithCancel(x.ctx)
+	var reading sync.WaitGroup
+	reading.Go(func() {
+		_ = sub.Run(ctx, nil, func(f shm.Frame) {
+			if _, err := codec.Parse(f.Payload, codec.ChecksumIgnore); err == nil {
+				onBus.Add(1)
+			}
+		})
+	})
+	defer func() {
+		stop()
+		reading.Wait()
+		must(x.b, sub.Close())
+	}()
+	return x.flood("", together, false, &onBus)
 }

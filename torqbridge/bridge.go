@@ -29,7 +29,7 @@ type Bridge struct {
 	log     *slog.Logger
 	ctx     context.Context
 	client  *shm.Client
-	own     map[shm.SourceID]bool // what the bridge itself publishes as
+	own     []shm.SourceID // what the bridge itself publishes as
 	domains []*domain
 	state   *state
 }
@@ -49,7 +49,7 @@ func Serve(ctx context.Context, cfg Config, o Options) error {
 	}
 	bctx, stop := context.WithCancel(context.Background())
 	defer stop()
-	b := &Bridge{cfg: cfg, log: o.Log, ctx: bctx, own: map[shm.SourceID]bool{}}
+	b := &Bridge{cfg: cfg, log: o.Log, ctx: bctx}
 	control, err := listenControl(cfg.Control)
 	if err != nil {
 		return err
@@ -63,7 +63,7 @@ func Serve(ctx context.Context, cfg Config, o Options) error {
 	for _, dc := range cfg.Domains {
 		d := newDomain(b, dc)
 		b.domains = append(b.domains, d)
-		b.own[sourceID(d.source())] = true
+		b.own = append(b.own, sourceID(d.source()))
 	}
 	if o.made != nil {
 		o.made(b)

@@ -34,6 +34,15 @@ type client struct {
 // readBytes is how much one read takes at most.
 const readBytes = 256 << 10
 
+// A read of many messages, but not enough, shows that they come faster than reading them
+// costs: then whoever waits for the core has it before the next read, which finds more.
+// To read a few small writes at a time, beside a writer on another core, costs both of
+// them more than the messages do.
+const (
+	manyMessages   = 64
+	enoughMessages = 256
+)
+
 // ourQueue is the queue of the comparison, which is to see all there is.
 const ourQueue = 1 << 30
 
@@ -41,10 +50,9 @@ const ourQueue = 1 << 30
 // there is nothing to send to it.
 const halfClosedLook = time.Second
 
-// admit takes a new connection in.
-func (d *domain) admit(conn *net.UnixConn) {
-	c := &client{d: d, id: d.nextID.Add(1), conn: conn, pid: peer(conn), drained: make(chan struct{}), flushed: make(chan struct{})}
-	c.ours = conn.RemoteAddr().String() == d.witnessName()
+// admit takes a new connection in, of a peer or of the comparison.
+func (d *domain) admit(conn *net.UnixConn, ours bool) {
+	c := &client{d: d, id: d.nextID.Add(1), conn: conn, pid: peer(conn), ours: ours, drained: make(chan struct{}), flushed: make(chan struct{})}
 	var skip func(uint64, uint32) bool
 	from := uint64(noIndex)
 	if m := d.missed(c); m != nil {
@@ -96,6 +104,9 @@ func (c *client) read() {
 		msgs = d.cut(s, msgs[:0])
 		if len(msgs) > 0 {
 			c.messages.Add(d.ingest(c.id, msgs))
+		}
+		if n := len(msgs); n >= manyMessages && n < enoughMessages {
+			yield()
 		}
 		if err != nil {
 			if n := s.Pending(); n > 0 {

@@ -1,6 +1,7 @@
 package torqbridge
 
 import (
+	"errors"
 	"net"
 	"os"
 	"strconv"
@@ -21,6 +22,7 @@ type writer struct {
 	b    *batch
 	from int // first byte of b.buf that is not written
 	next int // message that holds it, or that ended before it
+	ask  int // messages until it is asked what is unread
 	err  error
 }
 
@@ -34,6 +36,10 @@ func newWriter(c *net.UnixConn, join int) (*writer, error) {
 	return w, nil
 }
 
+// askEvery is after how many messages it is asked what a peer has unread: less than
+// join's default is worth, and asking costs half as much as writing.
+const askEvery = 16
+
 // send writes a batch: each message by one call while the peer keeps up.
 func (w *writer) send(b *batch) error {
 	w.b, w.from, w.next, w.err = b, 0, 0, nil
@@ -46,11 +52,7 @@ func (w *writer) send(b *batch) error {
 // write goes on until all is written; false = the socket takes no more for now.
 func (w *writer) write(fd uintptr) bool {
 	for w.next < len(w.b.ends) {
-		end := w.b.ends[w.next]
-		if last := len(w.b.ends) - 1; w.next < last && w.join > 0 && unread(fd) >= w.join {
-			end = w.b.ends[last]
-		}
-		n, err := syscall.Write(int(fd), w.b.buf[w.from:end])
+		n, err := syscall.Write(int(fd), w.b.buf[w.from:w.upTo(fd)])
 		switch {
 		case err == syscall.EINTR:
 			continue
@@ -68,6 +70,19 @@ func (w *writer) write(fd uintptr) bool {
 	return true
 }
 
+// upTo is where the next write ends: behind one message, or all for a peer that is
+// behind.
+func (w *writer) upTo(fd uintptr) int {
+	last := len(w.b.ends) - 1
+	if w.ask--; w.ask < 0 && w.next < last && w.join > 0 {
+		if unread(fd) >= w.join {
+			return w.b.ends[last]
+		}
+		w.ask = askEvery - 1
+	}
+	return w.b.ends[w.next]
+}
+
 // unread is how many bytes, their bookkeeping included, the peer has in its socket.
 func unread(fd uintptr) int {
 	n, err := unix.IoctlGetInt(int(fd), unix.TIOCOUTQ)
@@ -81,6 +96,28 @@ func unread(fd uintptr) int {
 func (w *writer) unreadBytes() (n int) {
 	_ = w.raw.Control(func(fd uintptr) { n = unread(fd) })
 	return n
+}
+
+// socketPair is a connection within this process, of the kind that peers have.
+func socketPair() (a, b *net.UnixConn, err error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	a, err0 := unixConn(fds[0])
+	b, err1 := unixConn(fds[1])
+	return a, b, errors.Join(err0, err1) // the collector closes one that is left
+}
+
+// unixConn takes a descriptor over.
+func unixConn(fd int) (*net.UnixConn, error) {
+	f := os.NewFile(uintptr(fd), "pair")
+	defer f.Close()
+	c, err := net.FileConn(f)
+	if err != nil {
+		return nil, err
+	}
+	return c.(*net.UnixConn), nil
 }
 
 // stopReading tells the peer that nothing is read any more: its next write fails,
@@ -186,3 +223,6 @@ func nap() {
 	t := unix.Timespec{Nsec: int64(60 * time.Microsecond)}
 	_ = unix.Nanosleep(&t, nil) // cut short by a signal is no harm
 }
+
+// yield gives the core away if somebody waits for it.
+func yield() { _, _, _ = unix.Syscall(unix.SYS_SCHED_YIELD, 0, 0, 0) }

@@ -45,6 +45,7 @@ var kinds = map[string]error{
 	"not_proven":     ErrNotProven,
 	"too_far":        ErrTooFar,
 	"live":           ErrLive,
+	"access":         ErrAccess,
 	"invalid":        shm.ErrInvalid,
 	"quota":          shm.ErrQuota,
 	"no_space":       shm.ErrNoSpace,

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -44,10 +44,14 @@ type domain struct {
 	lanes    map[subjectKey]*lane
 	byTopic  map[string]*lane
 	unmapped *lane
-	lastKey  subjectKey
-	lastLane *lane
-	keep     [][]byte
-	hurry    atomic.Bool // do not wait for the bus any longer: a rollback is under way
+	recent   [recentLanes]struct {
+		key  subjectKey
+		lane *lane
+	}
+	to    *lane         // where run goes
+	run   []shm.Message // collected for one lane
+	keep  [][]byte
+	hurry atomic.Bool // do not wait for the bus any longer: a rollback is under way
 
 	mu      sync.Mutex // what follows
 	mode    Mode
@@ -113,7 +117,7 @@ func (d *domain) start(ctx context.Context) error {
 		return err
 	}
 	d.hub = newHub(int(d.b.cfg.History))
-	d.lanes, d.byTopic, d.lastLane = map[subjectKey]*lane{}, map[string]*lane{}, nil
+	d.lanes, d.byTopic = map[subjectKey]*lane{}, map[string]*lane{}
 	d.hurry.Store(false)
 	sctx, stop := context.WithCancel(d.b.ctx)
 	s := &serving{ctx: sctx, stop: stop, judge: judge{maxDropPercent: d.b.cfg.MaxDropPercent}}
@@ -160,7 +164,7 @@ func (d *domain) accept(l *net.UnixListener) {
 		conn, err := l.AcceptUnix()
 		switch {
 		case err == nil:
-			d.admit(conn)
+			d.admit(conn, false)
 		case errors.Is(err, net.ErrClosed):
 			return
 		default: // out of descriptors: some may come back
@@ -198,9 +202,10 @@ func (d *domain) ingest(origin uint32, msgs [][]byte) uint64 {
 	d.hub.put(origin, keep)
 	for _, m := range keep {
 		if greetings == 0 || !codec.IsGreeting(m) {
-			d.publish(m)
+			d.collect(m)
 		}
 	}
+	d.publish()
 	return n
 }
 
@@ -242,11 +247,6 @@ func (d *domain) missed(c *client) *gap {
 		return nil
 	}
 	return d.gap
-}
-
-// witnessName is the address that the comparison's connections have.
-func (d *domain) witnessName() string {
-	return fmt.Sprintf("@mycelium-torq-%d-%s", os.Getpid(), d.cfg.Name)
 }
 
 // lane is a topic that the domain publishes on.
@@ -313,7 +313,8 @@ func (d *domain) closeBus() {
 	for _, l := range d.byTopic {
 		_ = l.p.Close()
 	}
-	d.byTopic, d.lanes, d.unmapped, d.lastLane = nil, nil, nil, nil
+	d.byTopic, d.lanes, d.unmapped, d.to = nil, nil, nil, nil
+	clear(d.recent[:])
 }
 
 // follow hands to the hub what others publish, until the domain stops.
@@ -324,7 +325,7 @@ func (d *domain) follow(s *serving, sub *shm.Subscriber, shared bool) {
 	idle := &followIdler{park: sub.Idler()}
 	for s.ctx.Err() == nil {
 		err := sub.Run(s.ctx, idle, func(f shm.Frame) {
-			if d.b.own[f.Source] {
+			if slices.Contains(d.b.own, f.Source) {
 				return
 			}
 			idle.foreign = true
@@ -380,9 +381,9 @@ func (d *domain) gapOnBus(err error) {
 	d.log.Error("torqbridge: loss on the bus", "domain", d.cfg.Name, "error", err)
 }
 
-// publish puts one message on the bus: it waits for room as long as it takes, unless
-// a rollback is under way.
-func (d *domain) publish(m []byte) {
+// collect finds the lane of a message. Messages in a row for one lane are published
+// together; what is collected for another goes first.
+func (d *domain) collect(m []byte) {
 	key, tag := d.mapping.key(d.info, m)
 	l := d.lane(key)
 	if l.p == nil || key == (subjectKey{}) {
@@ -392,22 +393,55 @@ func (d *domain) publish(m []byte) {
 		d.stats.oversize.Add(1)
 		l = d.unmapped
 	}
-	if _, err := l.p.Publish(tag, m); err != nil {
-		d.publishAgain(l, tag, m, err)
+	if l != d.to {
+		d.publish()
+		d.to = l
 	}
+	d.run = append(d.run, shm.Message{Type: tag, Payload: m})
 }
+
+// publish puts what is collected on the bus: it waits for room as long as it takes,
+// unless a rollback is under way.
+func (d *domain) publish() {
+	if len(d.run) == 0 {
+		return
+	}
+	if rest, err := d.to.publish(d.run); err != nil {
+		d.publishAgain(d.to, rest, err)
+	}
+	d.run = d.run[:0]
+}
+
+// publish publishes messages. On an error it returns those that are not.
+func (l *lane) publish(msgs []shm.Message) (rest []shm.Message, err error) {
+	if len(msgs) == 1 {
+		_, err = l.p.Publish(msgs[0].Type, msgs[0].Payload)
+		return msgs, err
+	}
+	if _, err = l.p.PublishBatch(msgs); err != nil {
+		if part, ok := errors.AsType[*shm.BatchError](err); ok {
+			return msgs[part.Published:], part.Err
+		}
+	}
+	return msgs, err
+}
+
+// recentLanes is a power of two.
+const recentLanes = 64
 
 // lane is where messages of a key go.
 func (d *domain) lane(key subjectKey) *lane {
-	if d.lastLane != nil && key == d.lastKey && d.lastLane.p != nil {
-		return d.lastLane
+	r := &d.recent[key.hash()%recentLanes]
+	if r.key == key && r.lane != nil && r.lane.p != nil {
+		return r.lane
 	}
 	l := d.lanes[key]
 	if l == nil || l.p == nil && time.Now().After(l.retry) {
+		d.publish() // opening takes a while
 		l = d.openLane(key)
 		d.lanes[key] = l
 	}
-	d.lastKey, d.lastLane = key, l
+	r.key, r.lane = key, l
 	return l
 }
 
@@ -442,9 +476,9 @@ func (d *domain) openLane(key subjectKey) *lane {
 	return l
 }
 
-// publishAgain goes on after an error until the message is published. Only a
-// rollback, or a lane that cannot be opened anew, has it given up, and counted.
-func (d *domain) publishAgain(l *lane, tag uint16, m []byte, err error) {
+// publishAgain goes on after an error until the messages are published. Only a
+// rollback, or a lane that cannot be opened anew, has them given up, and counted.
+func (d *domain) publishAgain(l *lane, msgs []shm.Message, err error) {
 	start := time.Now()
 	note := func() {
 		now := time.Now()
@@ -455,13 +489,20 @@ func (d *domain) publishAgain(l *lane, tag uint16, m []byte, err error) {
 	for tries := 0; err != nil; note() {
 		switch {
 		case d.hurry.Load() || d.b.ctx.Err() != nil:
-			d.giveUp(l, err)
+			for many := len(msgs) > 1; many && len(msgs) > 0; msgs = msgs[1:] { // one may fit where many do not
+				if _, err = l.publish(msgs[:1]); err != nil {
+					break
+				}
+			}
+			if len(msgs) > 0 {
+				d.giveUp(l, len(msgs), err)
+			}
 			return
 		case errors.Is(err, shm.ErrBackpressure):
 			time.Sleep(time.Millisecond) // a topic that fails at once would spin
 		default:
 			if tries++; tries > maxTries {
-				d.giveUp(l, err)
+				d.giveUp(l, len(msgs), err)
 				return
 			}
 			ctx, cancel := context.WithTimeout(d.b.ctx, openTimeout)
@@ -477,13 +518,13 @@ func (d *domain) publishAgain(l *lane, tag uint16, m []byte, err error) {
 			}
 			cancel()
 		}
-		_, err = l.p.Publish(tag, m)
+		msgs, err = l.publish(msgs)
 	}
 }
 
-func (d *domain) giveUp(l *lane, err error) {
-	d.stats.lost.Add(1)
-	d.log.Error("torqbridge: a message did not reach the bus", "domain", d.cfg.Name, "topic", l.topic, "error", err)
+func (d *domain) giveUp(l *lane, n int, err error) {
+	d.stats.lost.Add(uint64(n))
+	d.log.Error("torqbridge: messages did not reach the bus", "domain", d.cfg.Name, "topic", l.topic, "messages", n, "error", err)
 }
 
 // sourceID is the id of a source's name on the bus.

@@ -28,12 +28,13 @@ const (
 type hub struct {
 	mu     sync.Mutex
 	room   sync.Cond // lossless taps moved, or there are fewer
-	arena  []byte
-	items  []item // power of two
-	oldest uint64 // index of the oldest item kept
-	next   uint64 // index of the next item
-	end    uint64 // arena position behind the newest item
+	arena  []byte    // power of two
+	items  []item    // power of two
+	oldest uint64    // index of the oldest item kept
+	next   uint64    // index of the next item
+	end    uint64    // arena position behind the newest item
 	taps   []*tap
+	floor  uint64 // no lossless tap is before it
 	closed bool
 }
 
@@ -76,7 +77,7 @@ func (h *hub) put1(origin uint32, m []byte) bool {
 	size := uint64(len(h.arena))
 	for {
 		at := h.end
-		if room := size - at%size; room < uint64(len(m)) {
+		if room := size - at&(size-1); room < uint64(len(m)) {
 			at += room
 		}
 		end := at + uint64(len(m))
@@ -87,7 +88,7 @@ func (h *hub) put1(origin uint32, m []byte) bool {
 			h.oldest++
 		}
 		if h.oldest == h.next || h.next-h.oldest < uint64(len(h.items)) && end-h.item(h.oldest).pos <= size {
-			copy(h.arena[at%size:], m)
+			copy(h.arena[at&(size-1):], m)
 			*h.item(h.next) = item{at, uint32(len(m)), origin}
 			h.next++
 			h.end = end
@@ -101,11 +102,20 @@ func (h *hub) put1(origin uint32, m []byte) bool {
 	}
 }
 
-func (h *hub) item(i uint64) *item { return &h.items[i%uint64(len(h.items))] }
+func (h *hub) item(i uint64) *item { return &h.items[i&uint64(len(h.items)-1)] }
 
 // held reports whether a lossless tap has item i still to read.
 func (h *hub) held(i uint64) bool {
-	return slices.ContainsFunc(h.taps, func(t *tap) bool { return t.queue == 0 && t.next <= i })
+	if i < h.floor {
+		return false
+	}
+	h.floor = noIndex
+	for _, t := range h.taps {
+		if t.queue == 0 {
+			h.floor = min(h.floor, t.next)
+		}
+	}
+	return i >= h.floor
 }
 
 // wake wakes the taps that wait for messages.
@@ -153,6 +163,7 @@ func (h *hub) tap(queue int, from uint64, skip func(index uint64, origin uint32)
 	defer h.mu.Unlock()
 	t := &tap{h: h, queue: uint64(queue), skip: skip, next: min(from, h.next), stop: noIndex, hold: noIndex, bell: make(chan struct{}, 1)}
 	t.next = max(t.next, h.oldest)
+	h.floor = min(h.floor, t.next)
 	h.taps = append(h.taps, t)
 	return t
 }
@@ -232,7 +243,7 @@ func (t *tap) gather(b *batch) {
 		if len(b.buf) > 0 && len(b.buf)+int(it.n) > batchBytes {
 			break
 		}
-		at := it.pos % size
+		at := it.pos & (size - 1)
 		b.buf = append(b.buf, h.arena[at:at+uint64(it.n)]...)
 		b.ends = append(b.ends, len(b.buf))
 		b.index = append(b.index, t.next)

@@ -3,6 +3,7 @@ package torqbridge
 import (
 	"encoding/binary"
 	"fmt"
+	"math/bits"
 	"regexp"
 	"slices"
 	"strconv"
@@ -107,15 +108,14 @@ func (m *Mapping) name(k subjectKey) string {
 	return t
 }
 
-// subjectKey is what decides on a message's topic.
-type subjectKey struct {
-	kind   subjectKind
-	domain uint8 // 1 + number; 0 in the zero key only
-	typ    codec.TLVType
-	source codec.Source
-	num    uint16 // venue, chain or strategy
-	id     [codec.AddressSize]byte
-}
+// subjectKey is what decides on a message's topic: four words, so that keys are made
+// and compared in registers. From the lowest bit of what:
+//
+//	| kind 8 | 1 + domain 8 | type 8 | source 8 | venue, chain or strategy 16 | 0 |
+//
+// a, b and c are the 20 bytes of an address, or asset id, asset type and reserved byte of
+// an instrument. The zero key is none.
+type subjectKey struct{ what, a, b, c uint64 }
 
 type subjectKind uint8
 
@@ -129,11 +129,46 @@ const (
 	kindSystem
 )
 
+func what(kind subjectKind, domain codec.Domain, typ codec.TLVType, source codec.Source, num uint16) uint64 {
+	return uint64(kind) | (uint64(domain)+1)<<8 | uint64(typ)<<16 | uint64(source)<<24 | uint64(num)<<32
+}
+
+// hash spreads keys; its low bits are as good as any.
+func (k subjectKey) hash() uint64 {
+	h := (k.what ^ bits.RotateLeft64(k.a, 17) ^ bits.RotateLeft64(k.b, 34) ^ k.c) * 0x9E3779B97F4A7C15
+	return h >> 32
+}
+
+func (k subjectKey) kind() subjectKind    { return subjectKind(k.what) }
+func (k subjectKey) domain() codec.Domain { return codec.Domain(k.what>>8) - 1 }
+func (k subjectKey) typ() codec.TLVType   { return codec.TLVType(k.what >> 16) }
+func (k subjectKey) source() codec.Source { return codec.Source(k.what >> 24) }
+func (k subjectKey) num() uint16          { return uint16(k.what >> 32) }
+
+// byAddress is the key of what has an address.
+func byAddress(what uint64, b []byte) subjectKey {
+	b = b[:codec.AddressSize]
+	return subjectKey{what, binary.LittleEndian.Uint64(b), binary.LittleEndian.Uint64(b[8:]), uint64(binary.LittleEndian.Uint32(b[16:]))}
+}
+
+func (k subjectKey) address() (a codec.Address) {
+	binary.LittleEndian.PutUint64(a[:], k.a)
+	binary.LittleEndian.PutUint64(a[8:], k.b)
+	binary.LittleEndian.PutUint32(a[16:], uint32(k.c))
+	return a
+}
+
+func (k subjectKey) instrument() codec.InstrumentID {
+	return codec.InstrumentID{AssetID: k.a, Venue: codec.VenueID(k.num()), Type: codec.AssetType(k.b), Reserved: uint8(k.c)}
+}
+
 // Where the payloads have what codec has no function for.
 var (
-	gasChainAt = codec.TypeGasPrice.Info().Layout.Field("venue").Offset
-	strategyAt = codec.TypeArbitrageSignal.Info().Layout.Field("strategy_id").Offset
-	tokenInAt  = codec.TypeArbitrageSignal.Info().Layout.Field("token_in").Offset
+	gasPriceSize  = codec.TypeGasPrice.Info().Layout.Size
+	gasChainAt    = codec.TypeGasPrice.Info().Layout.Field("venue").Offset
+	arbitrageSize = codec.TypeArbitrageSignal.Info().Layout.Size
+	strategyAt    = codec.TypeArbitrageSignal.Info().Layout.Field("strategy_id").Offset
+	tokenInAt     = codec.TypeArbitrageSignal.Info().Layout.Field("token_in").Offset
 )
 
 // key finds what decides on the topic, and the type tag of the frame: the number of
@@ -143,56 +178,41 @@ func (m *Mapping) key(on *domainInfo, msg []byte) (k subjectKey, tag uint16) {
 	if err != nil {
 		return k, 0
 	}
-	source := parsed.Header().Source
 	cursor := parsed.Cursor(codec.ModeRelay)
 	if !cursor.Next() {
 		if cursor.Err() != nil {
 			return k, 0
 		}
-		return subjectKey{kind: kindHeartbeat, domain: uint8(on.number) + 1, source: source}, 0
+		return subjectKey{what: what(kindHeartbeat, on.number, 0, parsed.Header().Source, 0)}, 0
 	}
 	typ, payload := cursor.TLV.Type, cursor.TLV.Payload
 	domain := typ.Domain()
 	if domain == codec.DomainNone {
 		domain = on.number
 	}
-	if domain == codec.DomainSystem {
-		return subjectKey{kind: kindSystem, domain: uint8(domain) + 1, typ: typ}, uint16(typ)
-	}
-	k = subjectKey{kind: kindRaw, domain: uint8(domain) + 1, source: source}
-	if layout := typ.Info().Layout; layout != nil && len(payload) <= layout.Size {
-		k.read(typ, payload, layout.Size)
+	switch id, ok := codec.InstrumentOf(typ, payload); {
+	case domain == codec.DomainSystem:
+		k.what = what(kindSystem, domain, typ, 0, 0)
+	case ok:
+		k = subjectKey{what(kindInstrument, domain, 0, 0, uint16(id.Venue)), id.AssetID, uint64(id.Type), uint64(id.Reserved)}
+	case typ == codec.TypeGasPrice && len(payload) == gasPriceSize:
+		k.what = what(kindGas, domain, 0, 0, binary.LittleEndian.Uint16(payload[gasChainAt:]))
+	case typ == codec.TypeArbitrageSignal && len(payload) == arbitrageSize:
+		k = byAddress(what(kindArbitrage, domain, 0, 0, binary.LittleEndian.Uint16(payload[strategyAt:])), payload[tokenInAt:])
+	default:
+		if pool, ok := codec.PoolAddressOf(typ, payload); ok {
+			venue, _ := codec.VenueOf(typ, payload)
+			k = byAddress(what(kindPool, domain, 0, 0, uint16(venue)), pool[:])
+		} else {
+			k.what = what(kindRaw, domain, 0, parsed.Header().Source, 0)
+		}
 	}
 	return k, uint16(typ)
 }
 
-// read takes what a payload with a known layout is about; k stays as it is if that
-// is nothing that makes a topic.
-func (k *subjectKey) read(typ codec.TLVType, payload []byte, size int) {
-	switch {
-	case typ == codec.TypeGasPrice && len(payload) == size:
-		k.kind, k.num = kindGas, binary.LittleEndian.Uint16(payload[gasChainAt:])
-	case typ == codec.TypeArbitrageSignal && len(payload) == size:
-		k.kind, k.num = kindArbitrage, binary.LittleEndian.Uint16(payload[strategyAt:])
-		copy(k.id[:], payload[tokenInAt:])
-	default:
-		if id, ok := codec.InstrumentOf(typ, payload); ok {
-			k.kind, k.num = kindInstrument, uint16(id.Venue)
-			binary.LittleEndian.PutUint64(k.id[:], id.AssetID)
-			k.id[8], k.id[9] = uint8(id.Type), id.Reserved
-		} else if pool, ok := codec.PoolAddressOf(typ, payload); ok {
-			venue, _ := codec.VenueOf(typ, payload)
-			k.kind, k.num, k.id = kindPool, uint16(venue), pool
-		} else {
-			return
-		}
-	}
-	k.source = 0
-}
-
-func (k *subjectKey) prefix() string {
+func (k subjectKey) prefix() string {
 	for _, d := range domains {
-		if k.domain == uint8(d.number)+1 {
+		if k.domain() == d.number {
 			return d.prefix
 		}
 	}
@@ -200,26 +220,24 @@ func (k *subjectKey) prefix() string {
 }
 
 // name is the built-in topic.
-func (k *subjectKey) name(d codec.Dialect) string {
+func (k subjectKey) name(d codec.Dialect) string {
 	var a, b string
-	switch k.kind {
+	switch k.kind() {
 	case kindSystem:
-		return systemPrefix + "." + typeToken(k.typ)
+		return systemPrefix + "." + typeToken(k.typ())
 	case kindInstrument:
-		venue := codec.VenueID(k.num)
-		a = d.VenueToken(venue)
-		b = instrumentToken(d, codec.InstrumentID{AssetID: binary.LittleEndian.Uint64(k.id[:]), Venue: venue,
-			Type: codec.AssetType(k.id[8]), Reserved: k.id[9]})
+		id := k.instrument()
+		a, b = d.VenueToken(id.Venue), instrumentToken(d, id)
 	case kindPool:
-		a, b = d.VenueToken(codec.VenueID(k.num)), codec.Address(k.id).String()
+		a, b = d.VenueToken(codec.VenueID(k.num())), k.address().String()
 	case kindGas:
-		a, b = "chain-"+strconv.Itoa(int(k.num)), tokenGas
+		a, b = "chain-"+strconv.Itoa(int(k.num())), tokenGas
 	case kindArbitrage:
-		a, b = strconv.Itoa(int(k.num)), codec.Address(k.id).String()
+		a, b = strconv.Itoa(int(k.num())), k.address().String()
 	case kindHeartbeat:
-		a, b = sourceToken(d, k.source), tokenHeartbeat
+		a, b = sourceToken(d, k.source()), tokenHeartbeat
 	default:
-		a, b = sourceToken(d, k.source), tokenRaw
+		a, b = sourceToken(d, k.source()), tokenRaw
 	}
 	return k.prefix() + "." + a + "." + b
 }

@@ -438,9 +438,10 @@ func TestBridgeMirrorsItself(t *testing.T) {
 	p := newPlace(t)
 	for range 20 {
 		r := p.start(p.config(ModeBus))
-		if s := p.status(); s.RelayUp || s.Clients != 0 {
+		if s := p.status(); s.RelayUp {
 			t.Errorf("%+v", s)
 		}
+		eventually(t, "a connection to itself has ended", func() bool { return p.status().Clients == 0 })
 		d := r.bridge.domains[0]
 		d.mu.Lock()
 		d.names.legacy, d.names.bus = d.names.socket, d.names.legacy // as if it had been resolved before
@@ -453,4 +454,32 @@ func TestBridgeMirrorsItself(t *testing.T) {
 		d.mu.Unlock()
 		r.end()
 	}
+}
+
+// TestComparisonIsPaidForWithoutARelay: the bridge's own consumer, which costs as much
+// as any, is there while there is a relay to compare with, and only then.
+func TestComparisonIsPaidForWithoutARelay(t *testing.T) {
+	p := newPlace(t)
+	path := p.socket("market_data")
+	r := p.start(p.config(ModeBus))
+	own := func() (n int) {
+		d := r.bridge.domains[0]
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		for c := range d.clients {
+			if c.ours {
+				n++
+			}
+		}
+		return n
+	}
+	time.Sleep(2 * witnessDelay)
+	if n := own(); n != 0 {
+		t.Errorf("%d consumers of its own, and no relay", n)
+	}
+	relay, err := legacy.Listen(path, legacy.AnyDomain)
+	must(t, err)
+	eventually(t, "there is something to compare", func() bool { return own() == 1 })
+	must(t, relay.Close())
+	eventually(t, "there is nothing to compare", func() bool { return own() == 0 })
 }

@@ -117,11 +117,40 @@ func (n *names) take() error {
 		return err
 	}
 	if h == holderOther {
+		if err := n.resemble(); err != nil {
+			return err
+		}
 		if err := n.aside(); err != nil {
 			return err
 		}
 	}
 	return os.Rename(n.bus, n.socket)
+}
+
+// ErrAccess says that processes that can connect to the old relay's socket could not
+// connect to the bridge's.
+var ErrAccess = errors.New("its clients could not connect to the bridge")
+
+// resemble lets everybody connect to the bridge's socket who can connect to the relay's.
+func (n *names) resemble() error {
+	relay, err := os.Lstat(n.socket)
+	if err != nil {
+		return err
+	}
+	mode, theirs, own := relay.Mode().Perm(), relay.Sys().(*syscall.Stat_t), n.info.Sys().(*syscall.Stat_t)
+	// As far as this process may: root may give the socket away, others to a group of theirs.
+	sameGroup := theirs.Gid == own.Gid || os.Lchown(n.bus, -1, int(theirs.Gid)) == nil
+	sameUser := theirs.Uid == own.Uid || os.Lchown(n.bus, int(theirs.Uid), -1) == nil
+	const groupWrites, othersWrite = 0o020, 0o002 // who connects has to write
+	switch {
+	case mode&othersWrite != 0:
+	case mode&groupWrites != 0 && sameGroup:
+	case mode&groupWrites == 0 && sameUser:
+	default:
+		return fmt.Errorf("%s: %w: it belongs to user %d and group %d and has mode %#o; run the bridge as that user, or in that group with a relay that lets the group write",
+			n.socket, ErrAccess, theirs.Uid, theirs.Gid, mode)
+	}
+	return os.Chmod(n.bus, mode)
 }
 
 // aside gives the relay's socket its second name, and takes the first away only if

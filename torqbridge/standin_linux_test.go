@@ -2,17 +2,20 @@ package torqbridge
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"io"
 	"net"
 	"os"
+	"strconv"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/torq/mycelium/codec"
 	"github.com/torq/mycelium/internal/coinbase"
+	"github.com/torq/mycelium/internal/topic"
 	"github.com/torq/mycelium/shm"
 	"github.com/torq/mycelium/tests/legacy"
 )
@@ -321,6 +324,51 @@ func TestMessageWithoutATopicIsDropped(t *testing.T) {
 	}
 }
 
+// TestMessageLandsOnTheTopicOfAnother has more topics than are found without a map, in
+// runs and alone, in writes of many messages.
+func TestMessageLandsOnTheTopicOfAnother(t *testing.T) {
+	p := newPlaceWith(t, "", "[[topic]]\nname = \"market.>\"\nring = \"64KiB\"")
+	p.start(p.config(ModeBus))
+	const topics, n = 2*recentLanes + 7, 6000
+	var wrong, got atomic.Int64
+	m := NewMapping(&Config{})
+	l := &legacy.Ledger{}
+	sub, err := p.dial().Subscriber(p.ctx, "market.>", &shm.SubscriberOptions{Mode: shm.Lossless})
+	must(t, err)
+	ctx, stop := context.WithCancel(p.ctx)
+	done := make(chan error, 1)
+	go func() {
+		done <- sub.Run(ctx, nil, func(f shm.Frame) {
+			if f.Topic != shm.TopicID(topic.ID(m.Topic("market_data", f.Payload))) || f.Type != uint16(codec.TypeTrade) {
+				wrong.Add(1)
+			}
+			l.Add(uint64(f.Topic), f.Payload)
+			got.Add(1)
+		})
+	}()
+	in := dialRaw(t, p.socket("market_data"))
+	for i := uint64(0); i < n; {
+		var b []byte
+		for range 1 + i%50 {
+			for range 1 + i%3 { // a run
+				b = append(b, trade(1, strconv.Itoa(int(i/5%topics)), i)...)
+				i++
+			}
+		}
+		_, err := in.Write(b)
+		must(t, err)
+	}
+	sent := p.status
+	eventually(t, "the bus has all", func() bool { s := sent(); return s.In >= n && uint64(got.Load()) == s.In })
+	stop()
+	<-done
+	must(t, sub.Close())
+	check(t, l, "bus", 1, 0, uint64(got.Load()))
+	if s := p.status(); wrong.Load() != 0 || s.Lost != 0 || s.Unmappable != 0 || s.Topics != topics+1 {
+		t.Errorf("%d on another topic; status %+v", wrong.Load(), s)
+	}
+}
+
 func TestTopicThatCannotBeOpenedLosesMessages(t *testing.T) {
 	p := newPlaceWith(t, "max_topics = 3", "")
 	p.start(p.config(ModeBus))
@@ -406,6 +454,52 @@ func TestStuckSubscriberLosesMessagesOfOldProducers(t *testing.T) {
 	}
 	if s := p.status(); s.Lost != 0 {
 		t.Errorf("status %+v", s)
+	}
+}
+
+// TestRollbackLosesMoreTogetherThanOneByOne: when a rollback does not wait for a stuck
+// subscriber, what still fits in the ring is published, as a batch or not.
+func TestRollbackLosesMoreTogetherThanOneByOne(t *testing.T) {
+	p := newPlaceWith(t, "", "[[topic]]\nname = \"market.>\"\nring = \"64KiB\"\npolicy = \"fail\"")
+	cfg := p.config(ModeBus)
+	cfg.NoAutoRollback = true
+	r := p.start(cfg)
+	d := r.bridge.domains[0]
+	fit := func(symbol string, together int) (n uint64) {
+		sub, err := p.dial().Subscriber(p.ctx, "market.kraken."+symbol, &shm.SubscriberOptions{Mode: shm.Lossless})
+		must(t, err)
+		defer sub.Close()
+		d.ingest(firstClient, [][]byte{trade(1, symbol, 0)}) // a new topic waits for who has subscribed before
+		for n == 0 {
+			_, err := sub.Poll(func(shm.Frame) { n++ }, 0)
+			must(t, err)
+		}
+		d.hurry.Store(true)
+		defer d.hurry.Store(false)
+		lost := p.status().Lost
+		const sent = 1000
+		for i := uint64(1); i <= sent; i += uint64(together) {
+			var msgs [][]byte
+			for j := range uint64(together) {
+				msgs = append(msgs, trade(1, symbol, i+j))
+			}
+			d.ingest(firstClient, msgs)
+		}
+		l := &legacy.Ledger{}
+		for n = 1; n > 0; {
+			n = 0
+			_, err := sub.Poll(func(f shm.Frame) { l.Add(0, f.Payload); n++ }, 0)
+			must(t, err)
+		}
+		n = uint64(l.Total())
+		check(t, l, symbol, 1, 1, n+1)
+		if got := p.status().Lost - lost; got != sent-n {
+			t.Errorf("%d of %d arrived, and %d are counted as lost", n, sent, got)
+		}
+		return n
+	}
+	if alone, together := fit("A", 1), fit("B", 500); together < alone {
+		t.Errorf("one by one %d fit, together %d", alone, together)
 	}
 }
 

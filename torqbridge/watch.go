@@ -17,11 +17,9 @@ const maxWindows = 12
 func (d *domain) watch(s *serving) {
 	defer d.wg.Done()
 	w := s.compare
-	var both sync.WaitGroup
-	defer both.Wait()
-	for _, sd := range []side{sideOld, sideNew} {
-		both.Go(func() { w.run(s.ctx, sd) })
-	}
+	var compare sync.WaitGroup
+	defer compare.Wait()
+	compare.Go(func() { w.run(s.ctx, sideOld) })
 	look := time.NewTicker(lookEvery)
 	defer look.Stop()
 	w.c.begin(time.Now())
@@ -117,16 +115,6 @@ func (d *domain) retake() error {
 }
 
 const relayCame = "a relay was started on the public socket"
-
-// ownPath is where the bridge itself answers.
-func (d *domain) ownPath() string {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.names.own(d.names.socket) {
-		return d.names.socket
-	}
-	return d.names.bus
-}
 
 // await polls until ok, or until ctx ends.
 func await(ctx context.Context, what string, ok func() bool) error {

@@ -19,8 +19,8 @@ const witnessDelay = time.Second
 // monotonic is the time in ns that comparisons use.
 func monotonic() int64 { return clock.Mono() }
 
-// witnesses are two plain consumers, one of the old relay and one of the bridge's
-// socket, that see what Torq's consumers would see. What they see is compared.
+// witnesses are two plain consumers, one of the old relay and one of the bridge, that
+// see what Torq's consumers would see. What they see is compared.
 type witnesses struct {
 	d *domain
 	c *comparer
@@ -62,14 +62,15 @@ func (w *witnesses) set(s side, up bool) {
 	w.c.restart(monotonic())
 }
 
-// run looks at one side until ctx ends.
+// run looks at one side until ctx ends. The bridge's is looked at only while there is
+// a relay to compare it with: it costs as much as a client.
 func (w *witnesses) run(ctx context.Context, s side) {
 	var b backoff
 	for {
 		conn, err := w.dial(ctx, s)
 		if err == nil {
 			b.success()
-			w.look(ctx, s, conn)
+			w.watch(ctx, s, conn)
 		}
 		if !sleep(ctx, min(b.fail(), witnessDelay), nil) {
 			return
@@ -77,12 +78,29 @@ func (w *witnesses) run(ctx context.Context, s side) {
 	}
 }
 
-// dial connects to a side; to the bridge under the name by which it knows its own.
+// watch looks at one connection to its end; at the relay's beside the bridge.
+func (w *witnesses) watch(ctx context.Context, s side, conn *net.UnixConn) {
+	if s == sideOld {
+		ctx, stop := context.WithCancel(ctx)
+		var beside sync.WaitGroup
+		beside.Go(func() { w.run(ctx, sideNew) })
+		defer beside.Wait()
+		defer stop()
+	}
+	w.look(ctx, s, conn)
+}
+
+// dial connects to a side; to the bridge by a pair of sockets, since it may have no name:
+// a relay that was started over it has taken that.
 func (w *witnesses) dial(ctx context.Context, s side) (*net.UnixConn, error) {
 	if s == sideOld {
 		return w.d.dialRelay(ctx)
 	}
-	return net.DialUnix("unix", &net.UnixAddr{Name: w.d.witnessName(), Net: "unix"}, &net.UnixAddr{Name: w.d.ownPath(), Net: "unix"})
+	near, far, err := socketPair()
+	if err == nil {
+		w.d.admit(far, true)
+	}
+	return near, err
 }
 
 func (w *witnesses) look(ctx context.Context, s side, conn *net.UnixConn) {

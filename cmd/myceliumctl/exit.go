@@ -115,7 +115,7 @@ func exitCode(err error) int {
 	case is(shm.ErrRegistryDown, torqbridge.ErrBridgeDown, tcp.ErrNoForwarder):
 		return exitUnreachable
 	case is(shm.ErrExists, shm.ErrSourceBusy, fs.ErrExist, directory.ErrBusy, syscall.EADDRINUSE,
-		torqbridge.ErrLive, torqbridge.ErrNoRelay, torqbridge.ErrNotProven, torqbridge.ErrTooFar):
+		torqbridge.ErrLive, torqbridge.ErrAccess, torqbridge.ErrNoRelay, torqbridge.ErrNotProven, torqbridge.ErrTooFar):
 		return exitConflict
 	case is(errTimeout, context.DeadlineExceeded, shm.ErrBackpressure):
 		return exitTimeout
