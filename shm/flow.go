@@ -78,9 +78,9 @@ func (r evictReason) String() string {
 
 const (
 	probeEvery = int64(time.Millisecond)      // lock probes of members that lag
-	spinFor    = int64(50 * time.Microsecond) // then yield, then sleep
-	yieldFor   = int64(time.Millisecond)
-	sleepMin   = 20 * time.Microsecond
+	spinFor    = int64(5 * time.Microsecond)  // then yield
+	yieldFor   = int64(20 * time.Microsecond) // then sleep: whoever reads may want this very processor
+	sleepMin   = 50 * time.Microsecond
 	sleepMax   = 100 * time.Microsecond
 	roundMax   = int64(5 * time.Millisecond) // counts at most this much of a wait round: a freeze of both sides is no stall
 	spinPauses = 16
@@ -244,9 +244,9 @@ func (p *Publisher) backpressure(st *round, set *memberSet, m *member, need uint
 	case waited < spinFor:
 		seqlock.Pause(spinPauses)
 	case waited < yieldFor:
-		yield()
+		yieldCore()
 	default:
-		time.Sleep(st.sleep)
+		nap(st.sleep)
 		st.sleep = min(st.sleep*2, sleepMax)
 	}
 	return nil

@@ -19,7 +19,7 @@ const (
 	IdleBackoff Idle = iota // spin, then yield, then sleep up to 1 ms: cheap, no wake-up needed
 	IdleSpin                // never leave the core: the lowest latency, one core per subscriber
 	IdleYield               // let other goroutines run, never sleep
-	IdlePark                // spin 50 us, then sleep in the kernel until a publisher wakes it
+	IdlePark                // spin 50 us, giving way to who needs the core, then sleep in the kernel until a publisher wakes it
 )
 
 func (i Idle) String() string {
@@ -143,8 +143,12 @@ func (s *Subscriber) Idler() Idler {
 	return &Backoff{}
 }
 
-// spinBeforePark is longer than a wake costs: whoever is busy never sleeps.
-const spinBeforePark = int64(50 * time.Microsecond)
+// spinBeforePark is longer than a wake costs: whoever is busy never sleeps. The
+// publisher may want this very processor, and gets it from pauseBeforePark on.
+const (
+	spinBeforePark  = int64(50 * time.Microsecond)
+	pauseBeforePark = int64(5 * time.Microsecond)
+)
 
 type parkIdler struct {
 	s     *Subscriber
@@ -160,10 +164,13 @@ func (p *parkIdler) Idle(work int) {
 	if p.since == 0 {
 		p.since = now
 	}
-	if now-p.since < spinBeforePark {
+	switch waited := now - p.since; {
+	case waited < pauseBeforePark:
 		seqlock.Pause(1)
-		return
+	case waited < spinBeforePark:
+		yieldCore()
+	default:
+		p.s.park.wait()
+		p.since = 0
 	}
-	p.s.park.wait()
-	p.since = 0
 }
