@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -46,9 +47,13 @@ type report struct {
 }
 
 type measure struct {
-	What  string  `json:"what"`
-	Value float64 `json:"value"`
+	What  string             `json:"what"`
+	Value float64            `json:"value"`
+	CPU   map[string]float64 `json:"cpu_seconds"` // of each process, from its start to its end
 }
+
+// spent is what the processes of the measurement under way have used.
+var spent map[string]float64
 
 func main() {
 	if len(os.Args) > 1 {
@@ -78,11 +83,12 @@ func main() {
 			if !strings.Contains(k.name, *only) {
 				continue
 			}
+			spent = map[string]float64{}
 			v := k.run()
 			values[k.name] = append(values[k.name], v)
-			r.All = append(r.All, measure{k.name, v})
+			r.All = append(r.All, measure{k.name, v, spent})
 			if !*asJSON {
-				fmt.Fprintf(os.Stderr, "%-14s %14.0f\n", k.name, v)
+				fmt.Fprintf(os.Stderr, "%-14s %14.0f   %s\n", k.name, v, shares(spent))
 			}
 		}
 	}
@@ -115,13 +121,27 @@ func check(err error) {
 	}
 }
 
-// child is a process of a measurement.
-type child struct {
-	cmd *exec.Cmd
-	out *bufio.Reader
+// shares says who used how much of the processor time.
+func shares(spent map[string]float64) string {
+	sum := 0.0
+	for _, v := range spent {
+		sum += v
+	}
+	var b strings.Builder
+	for _, k := range slices.Sorted(maps.Keys(spent)) {
+		fmt.Fprintf(&b, "%s %.0f %%  ", k, 100*spent[k]/sum)
+	}
+	return b.String()
 }
 
-func run(name string, args ...string) *child {
+// child is a process of a measurement.
+type child struct {
+	what string
+	cmd  *exec.Cmd
+	out  *bufio.Reader
+}
+
+func run(what, name string, args ...string) *child {
 	c := exec.Command(name, args...)
 	if *verbose {
 		c.Stderr = os.Stderr
@@ -129,13 +149,13 @@ func run(name string, args ...string) *child {
 	out, err := c.StdoutPipe()
 	check(err)
 	check(c.Start())
-	return &child{c, bufio.NewReader(out)}
+	return &child{what, c, bufio.NewReader(out)}
 }
 
 func role(args ...string) *child {
 	self, err := os.Executable()
 	check(err)
-	return run(self, args...)
+	return run(args[0], self, args...)
 }
 
 // line is what the child says next.
@@ -156,6 +176,7 @@ func (c *child) stop() {
 	done := time.AfterFunc(5*time.Second, func() { _ = c.cmd.Process.Kill() })
 	defer done.Stop()
 	_ = c.cmd.Wait()
+	spent[c.what] += (c.cmd.ProcessState.UserTime() + c.cmd.ProcessState.SystemTime()).Seconds()
 }
 
 func text(v any) string { return fmt.Sprint(v) }
@@ -182,10 +203,10 @@ func newPair() *pair {
 	rb := write("rb.toml", "[registry]\nsocket = %q\nshm_dir = %q\n%s", p.b, filepath.Join(dir, "b"), topics)
 	fa := write("fa.toml", "[forward]\nnode = \"a\"\nregistry = %q\nspin = %q\n[[link]]\npeer = \"b\"\naddress = \"127.0.0.1:%d\"\nexport = [\"m.>\"]\n", p.a, *spin, port)
 	fb := write("fb.toml", "[forward]\nnode = \"b\"\nregistry = %q\nlisten = [\"127.0.0.1:%d\"]\n[[link]]\npeer = \"a\"\nimport = [\"m.>\"]\n", p.b, port)
-	p.all = append(p.all, run(*bin, "registry", "serve", "--config", ra), run(*bin, "registry", "serve", "--config", rb))
+	p.all = append(p.all, run("registry", *bin, "registry", "serve", "--config", ra), run("registry", *bin, "registry", "serve", "--config", rb))
 	await(p.a)
 	await(p.b)
-	p.all = append(p.all, run(*bin, "forward", "run", "--config", fb), run(*bin, "forward", "run", "--config", fa))
+	p.all = append(p.all, run("receiver", *bin, "forward", "run", "--config", fb), run("sender", *bin, "forward", "run", "--config", fa))
 	time.Sleep(300 * time.Millisecond)
 	return p
 }
