@@ -80,7 +80,7 @@ const (
 	probeEvery = int64(time.Millisecond)      // lock probes of members that lag
 	spinFor    = int64(5 * time.Microsecond)  // then yield
 	yieldFor   = int64(20 * time.Microsecond) // then sleep: whoever reads may want this very processor
-	sleepMin   = 50 * time.Microsecond
+	sleepMin   = 20 * time.Microsecond
 	sleepMax   = 100 * time.Microsecond
 	roundMax   = int64(5 * time.Millisecond) // counts at most this much of a wait round: a freeze of both sides is no stall
 	spinPauses = 16

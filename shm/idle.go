@@ -82,12 +82,20 @@ func (s *Spin) Idle(work int) {
 	}
 }
 
-// Yield is the IdleYield strategy.
-type Yield struct{}
+// Yield is the IdleYield strategy; the zero value is ready. Another process that wants
+// the core has it after any empty poll, another goroutine of this one after a few.
+type Yield struct{ empty uint32 }
 
-func (Yield) Idle(work int) {
-	if work == 0 {
+const yieldGoroutines = 32 // empty polls from one Gosched to the next
+
+func (y *Yield) Idle(work int) {
+	switch y.empty++; {
+	case work > 0:
+		y.empty = 0
+	case y.empty%yieldGoroutines == 0:
 		yield()
+	default:
+		yieldCore()
 	}
 }
 
@@ -136,7 +144,7 @@ func (s *Subscriber) Idler() Idler {
 	case IdleSpin:
 		return &Spin{}
 	case IdleYield:
-		return Yield{}
+		return &Yield{}
 	case IdlePark:
 		return &parkIdler{s: s}
 	}

@@ -5,9 +5,11 @@ import (
 	"io"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/torq/mycelium/internal/clock"
 	"github.com/torq/mycelium/internal/layout"
 )
 
@@ -359,6 +361,21 @@ func TestParkedRelaysWakeForAFrame(t *testing.T) {
 				}
 				other.Wait()
 			}
+			// A look ends for the same reasons, at its time, and when it is told to.
+			var over atomic.Bool
+			later := func(d time.Duration) int64 { return clock.Mono() + int64(d) }
+			park.Watch(later(time.Millisecond), &over)
+			var other sync.WaitGroup
+			other.Go(func() { time.Sleep(5 * time.Millisecond); publishN(t, p, 1) })
+			park.Watch(later(time.Hour), &over)
+			other.Wait()
+			if run, err := l.Next(1 << 20); err != nil || run.Count != 1 {
+				t.Errorf("after a look: %d frames, %v", run.Count, err)
+			}
+			l.Ack(l.Due())
+			other.Go(func() { time.Sleep(5 * time.Millisecond); over.Store(true) })
+			park.Watch(later(time.Hour), &over)
+			other.Wait()
 			publishN(t, p, 1)
 			l.Stall(true) // what comes there is no reason to wake
 			park.Park(10 * time.Millisecond)
