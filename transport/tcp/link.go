@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/torq/mycelium/internal/clock"
-	"github.com/torq/mycelium/seqlock"
 	"github.com/torq/mycelium/shm"
 )
 
@@ -30,6 +29,7 @@ type link struct {
 
 	relays []*shm.Relay // the pump's
 	parker *shm.RelayParker
+	pace   pace
 	out    outbox
 
 	mu   sync.Mutex // guards send; the pump alone changes lanes, and others look at them
@@ -61,7 +61,7 @@ var (
 )
 
 func newLink(f *Forwarder, o LinkOptions) *link {
-	return &link{f: f, opt: o, send: newSender(f.node), wake: make(chan struct{}, 1), down: make(chan struct{})}
+	return &link{f: f, opt: o, send: newSender(f.node), pace: newPace(f.opt.Spin, f.opt.Awake), wake: make(chan struct{}, 1), down: make(chan struct{})}
 }
 
 // attach opens the relays of the link's exports.
@@ -163,19 +163,13 @@ func (l *link) pump(ctx context.Context) error {
 		if idleSince == 0 {
 			idleSince = now
 		}
-		if len(l.relays) > 0 && (l.f.opt.Spin < 0 || now-idleSince < int64(l.f.opt.Spin)) {
-			seqlock.Pause(1)
-			if l.f.opt.Spin < 0 && now-idleSince > int64(time.Millisecond) {
-				shm.Yield{}.Idle(0)
-			}
+		look, until := l.pace.next(idleSince, now)
+		due = earlier(due, now+int64(idleMax))
+		if look && len(l.relays) > 0 {
+			l.parker.Watch(min(until, due), &l.kicked)
 			continue
 		}
-		wait := idleMax
-		if due > 0 {
-			wait = min(wait, time.Duration(max(due-now, 0)))
-		}
-		l.park(wait)
-		idleSince = 0
+		l.park(time.Duration(max(earlier(due, until)-now, 0)))
 	}
 	return nil
 }
@@ -184,7 +178,11 @@ func (l *link) pump(ctx context.Context) error {
 func (l *link) step(now int64) (worked bool, due int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	sent := l.send.total.frames
 	worked = l.send.step(now, &l.out)
+	if l.send.total.frames != sent {
+		l.pace.came(now)
+	}
 	return worked, l.send.due()
 }
 
@@ -423,13 +421,15 @@ func (l *link) dialLoop(ctx context.Context) {
 
 // session is one connection of a link.
 type session struct {
-	l    *link
-	c    net.Conn
-	peer *hello
-	in   *inbound
-	err  atomic.Pointer[error]
-	done chan struct{} // the reader has ended
-	gone chan struct{} // the pump has put it away
+	l       *link
+	c       net.Conn
+	peer    *hello
+	ear     *socket // under c; nil = none
+	in      *inbound
+	err     atomic.Pointer[error]
+	done    chan struct{} // the reader has ended
+	flushed int64         // when the reader flushed ACKs
+	gone    chan struct{} // the pump has put it away
 
 	writing sync.Mutex // who writes to c
 	direct  outbox     // of writeControl
@@ -445,6 +445,7 @@ type session struct {
 
 func newSession(l *link, c net.Conn, h *hello) *session {
 	s := &session{l: l, c: c, peer: h, done: make(chan struct{}), gone: make(chan struct{}), pulse: newPulse(clock.Mono(), l.f.opt.Beat, l.f.opt.Dead)}
+	s.ear = socketUnder(c)
 	r := newReceiver(l.f.node, l.opt.Peer+"/"+l.opt.name(), nil, s.push)
 	s.in = &inbound{receiver: r, kick: l.kick, rules: l.opt.imports, shared: l.f.shared}
 	r.host = s.in
@@ -509,7 +510,9 @@ func (s *session) late() {
 	s.in.mu.Lock()
 	again := s.in.flush()
 	s.in.mu.Unlock()
-	s.l.kick()
+	if !s.writeControl() {
+		s.l.kick()
+	}
 	if again {
 		s.arm(roomEvery)
 	}
@@ -562,7 +565,7 @@ func (s *session) read() {
 		end += n
 		s.l.counters.wireIn.Add(uint64(n))
 		s.l.counters.reads.Add(1)
-		first := start
+		first, data := start, false
 		for {
 			f, size, err := decode(buf[start:end], s.l.f.opt.MaxBody)
 			if err == nil && size > 0 {
@@ -576,9 +579,13 @@ func (s *session) read() {
 			if size == 0 {
 				break
 			}
+			data = data || f.kind == kindData
 			start += size
 		}
 		now := clock.Mono()
+		if data && s.ear != nil {
+			s.ear.came(now)
+		}
 		s.mu.Lock()
 		if start > first {
 			s.pulse.fresh(now)
@@ -592,22 +599,24 @@ func (s *session) read() {
 			end = copy(buf, buf[start:end])
 			start = 0
 		}
-		s.acknowledge()
+		s.acknowledge(now)
 	}
 }
 
-// acknowledge sends the ACKs that are due, or has them sent soon.
-func (s *session) acknowledge() {
+// acknowledge sends the ACKs that are due, or has them sent soon. One that is the first
+// for a while goes at once: a timer for it would fire while the next message comes.
+func (s *session) acknowledge(now int64) {
 	s.in.mu.Lock()
-	hurry, owes := s.in.hurry, false
-	again := false
-	if hurry {
-		again = s.in.flush()
-	} else {
-		owes = s.in.owing()
+	owes, again := s.in.owing(), false
+	if s.in.hurry || owes && now-s.flushed >= int64(ackDelay) {
+		again, owes = s.in.flush(), false
+		s.flushed = now
 	}
 	s.in.mu.Unlock()
-	if hurry && !s.writeControl() {
+	s.mu.Lock()
+	said := len(s.ctl) > 0
+	s.mu.Unlock()
+	if said && !s.writeControl() {
 		s.l.kick()
 	}
 	if again {
@@ -638,7 +647,7 @@ func (s *session) put(f *frame) error {
 	return nil
 }
 
-// writeControl sends what was pushed, from the reader goroutine, without waking the pump.
+// writeControl sends what was pushed, without waking the pump.
 // Only a link that exports nothing does: its writes are small and far between, and wait
 // for nobody who waits for us.
 func (s *session) writeControl() bool {
