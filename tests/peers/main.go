@@ -23,27 +23,47 @@ import (
 var (
 	bin     = flag.String("bin", "../../bin/myceliumctl", "the program under test")
 	seconds = flag.Float64("seconds", 2, "how long each measurement counts")
-	rounds  = flag.Int("rounds", 3, "measurements of each kind, in alternation")
+	rounds  = flag.Int("rounds", 5, "measurements of each kind, in alternation")
 	asJSON  = flag.Bool("json", false, "one JSON line")
 	only    = flag.String("only", "", "link, nats, tcp or latency")
 	spin    = flag.String("spin", "50us", "how long a link looks for work before it sleeps")
+	awake   = flag.Int("awake", 25, "share of the pause between messages that a link looks for the next one, per cent")
 	ring    = flag.String("ring", "1MiB", "ring of the topics on both buses")
 	verbose = flag.Bool("v", false, "show what the children say")
 )
 
-// report is the whole result; figures are medians of the rounds.
+// report is the whole result. Ratios are of measurements of one round, since the machine
+// may be another from round to round.
 type report struct {
-	Link64   float64   `json:"link_64_msgs_per_second"`
-	NATS64   float64   `json:"nats_64_msgs_per_second"`
-	TCP64    float64   `json:"tcp_64_msgs_per_second"`
-	Link1K   float64   `json:"link_1024_bytes_per_second"`
-	TCP1K    float64   `json:"tcp_1024_bytes_per_second"`
-	Ratio64  float64   `json:"link_to_nats"`
-	Ratio1K  float64   `json:"link_to_tcp_1024"`
-	LinkP50  float64   `json:"link_one_way_p50_ns"`
-	TCPP50   float64   `json:"tcp_one_way_p50_ns"`
-	RatioP50 float64   `json:"link_to_tcp_p50"`
+	Link64   spread    `json:"link_64_msgs_per_second"`
+	NATS64   spread    `json:"nats_64_msgs_per_second"`
+	TCP64    spread    `json:"tcp_64_msgs_per_second"`
+	Link1K   spread    `json:"link_1024_bytes_per_second"`
+	TCP1K    spread    `json:"tcp_1024_bytes_per_second"`
+	Ratio64  spread    `json:"link_to_nats"`
+	Ratio1K  spread    `json:"link_to_tcp_1024"`
+	LinkP50  spread    `json:"link_one_way_p50_ns"`
+	TCPP50   spread    `json:"tcp_one_way_p50_ns"`
+	RatioP50 spread    `json:"link_to_tcp_p50"`
 	All      []measure `json:"all"`
+}
+
+// spread is what several rounds gave.
+type spread struct {
+	Median float64 `json:"median"`
+	Min    float64 `json:"min"`
+	Max    float64 `json:"max"`
+}
+
+func spreadOf(v []float64) (s spread) {
+	if v = slices.Sorted(slices.Values(v)); len(v) > 0 {
+		s = spread{v[len(v)/2], v[0], v[len(v)-1]}
+	}
+	return s
+}
+
+func (s spread) text(unit float64) string {
+	return fmt.Sprintf("%.2f (%.2f to %.2f)", s.Median/unit, s.Min/unit, s.Max/unit)
 }
 
 type measure struct {
@@ -67,7 +87,7 @@ func main() {
 	kinds := []struct {
 		name string
 		run  func() float64
-		into *float64
+		into *spread
 	}{
 		{"link 64", func() float64 { return link(64) }, &r.Link64},
 		{"nats 64", func() float64 { return nats(64) }, &r.NATS64},
@@ -93,25 +113,24 @@ func main() {
 		}
 	}
 	for _, k := range kinds {
-		if v := values[k.name]; len(v) > 0 {
-			slices.Sort(v)
-			*k.into = v[len(v)/2]
-		}
+		*k.into = spreadOf(values[k.name])
 	}
-	ratio := func(a, b float64) float64 {
-		if b == 0 {
-			return 0
+	ratio := func(a, b string) spread {
+		var all []float64
+		for i := range min(len(values[a]), len(values[b])) {
+			all = append(all, values[a][i]/values[b][i])
 		}
-		return a / b
+		return spreadOf(all)
 	}
-	r.Ratio64, r.Ratio1K, r.RatioP50 = ratio(r.Link64, r.NATS64), ratio(r.Link1K, r.TCP1K), ratio(r.LinkP50, r.TCPP50)
+	r.Ratio64, r.Ratio1K, r.RatioP50 = ratio("link 64", "nats 64"), ratio("link 1024", "tcp 1024"), ratio("link latency", "tcp latency")
 	if *asJSON {
 		check(json.NewEncoder(os.Stdout).Encode(r))
 		return
 	}
-	fmt.Printf("64 B:     link %.2f M msg/s, NATS core %.2f M msg/s (link is %.1f times that), plain TCP %.2f M msg/s\n", r.Link64/1e6, r.NATS64/1e6, r.Ratio64, r.TCP64/1e6)
-	fmt.Printf("1,024 B:  link %.0f MB/s, plain TCP %.0f MB/s (%.0f %%)\n", r.Link1K/1e6, r.TCP1K/1e6, 100*r.Ratio1K)
-	fmt.Printf("one way:  link %.1f us, plain TCP %.1f us (%.2f times that), p50 at 1,000 msg/s\n", r.LinkP50/1e3, r.TCPP50/1e3, r.RatioP50)
+	fmt.Printf("medians of %d rounds (least to most)\n", *rounds)
+	fmt.Printf("64 B, M msg/s:                   link %s, NATS core %s, plain TCP %s; link to NATS %s\n", r.Link64.text(1e6), r.NATS64.text(1e6), r.TCP64.text(1e6), r.Ratio64.text(1))
+	fmt.Printf("1,024 B, GB/s:                   link %s, plain TCP %s; link to TCP %s\n", r.Link1K.text(1e9), r.TCP1K.text(1e9), r.Ratio1K.text(1))
+	fmt.Printf("one way at 1,000 msg/s, p50, us: link %s, plain TCP %s; link to TCP %s\n", r.LinkP50.text(1e3), r.TCPP50.text(1e3), r.RatioP50.text(1))
 }
 
 func check(err error) {
@@ -201,7 +220,7 @@ func newPair() *pair {
 	topics := "[[topic]]\nname = \">\"\nring = \"" + *ring + "\"\npolicy = \"block:60s\"\n"
 	ra := write("ra.toml", "[registry]\nsocket = %q\nshm_dir = %q\n%s", p.a, filepath.Join(dir, "a"), topics)
 	rb := write("rb.toml", "[registry]\nsocket = %q\nshm_dir = %q\n%s", p.b, filepath.Join(dir, "b"), topics)
-	fa := write("fa.toml", "[forward]\nnode = \"a\"\nregistry = %q\nspin = %q\n[[link]]\npeer = \"b\"\naddress = \"127.0.0.1:%d\"\nexport = [\"m.>\"]\n", p.a, *spin, port)
+	fa := write("fa.toml", "[forward]\nnode = \"a\"\nregistry = %q\nspin = %q\nawake = %d\n[[link]]\npeer = \"b\"\naddress = \"127.0.0.1:%d\"\nexport = [\"m.>\"]\n", p.a, *spin, *awake, port)
 	fb := write("fb.toml", "[forward]\nnode = \"b\"\nregistry = %q\nlisten = [\"127.0.0.1:%d\"]\n[[link]]\npeer = \"a\"\nimport = [\"m.>\"]\n", p.b, port)
 	p.all = append(p.all, run("registry", *bin, "registry", "serve", "--config", ra), run("registry", *bin, "registry", "serve", "--config", rb))
 	await(p.a)
