@@ -608,3 +608,35 @@ func TestRelayKnowsWhereItIs(t *testing.T) {
 		t.Fatalf("a lane that ended at 9 is due %d", l.Due())
 	}
 }
+
+// Fear: the lane that takes the place of another is overlooked, since there are as many
+// as before, and its source is never heard again.
+func TestRelaySeesTheLaneThatTakesTheOthersPlace(t *testing.T) {
+	watch(t, time.Minute)
+	_, c := openBus(t, LocalOptions{RingBytes: small})
+	f := relay(t, c, "a", SubscriberOptions{Mode: Lossless})
+	for range 10 {
+		p := publisher(t, c, "a", PublisherOptions{Source: "s"})
+		l := f.await(t, 1)
+		must(t, p.Close())
+		next := publisher(t, c, "a", PublisherOptions{Source: "s"}) // waits behind the first
+		for len(f.s.waiting) == 0 {
+			_, err := f.Lanes()
+			must(t, err)
+		}
+		if _, err := l.Next(1 << 20); err != io.EOF {
+			t.Fatal(err)
+		}
+		l.Done()
+		if got, err := f.Lanes(); err != nil || len(got) != 1 || got[0] == l {
+			t.Fatalf("%d lanes, the old one first: %v, %v", len(got), len(got) > 0 && got[0] == l, err)
+		}
+		must(t, next.Close())
+		l = f.await(t, 1)
+		if _, err := l.Next(1 << 20); err != io.EOF {
+			t.Fatal(err)
+		}
+		l.Done()
+	}
+	must(t, f.Close())
+}
