@@ -44,7 +44,3 @@ func nap(d time.Duration) {
 	ts := unix.NsecToTimespec(int64(d))
 	_ = unix.Nanosleep(&ts, nil)
 }
-
-// GiveWay lets another process have this processor, if one waits for it, as a look for
-// work that may take long should do all the time.
-func GiveWay() { yieldCore() }

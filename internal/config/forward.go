@@ -30,7 +30,6 @@ type Forward struct {
 	Beat     time.Duration
 	Dead     time.Duration
 	Spin     time.Duration
-	Awake    int
 	LogLevel string
 
 	Links []Link
@@ -75,7 +74,6 @@ var builtinForward = Forward{
 	Beat:     250 * time.Millisecond,
 	Dead:     time.Second,
 	Spin:     50 * time.Microsecond,
-	Awake:    25,
 	LogLevel: "info",
 }
 
@@ -107,8 +105,6 @@ var forwardKeys = func() []key[Forward] {
 			"A peer that sent nothing for so long is cut off, and dialled again. More than `beat` of the other side."),
 		newKey("spin", durations(0, time.Second), d, func(f *F) *time.Duration { return &f.Spin },
 			"How long a link that has nothing to do looks for work before it sleeps. A wake-up takes some 40 us; longer spinning costs processor time that nobody else wants."),
-		newKey("awake", counts(0, 100), d, func(f *F) *int { return &f.Awake },
-			"Where messages come at regular intervals of up to 20 ms, a link wakes up shortly before the next one is due and looks for it, for at most this share of the interval, in per cent. 0 = never; 100 = all the time, while messages come within 20 ms of each other."),
 		newKey("log_level", oneOf("debug", "info", "warn", "error"), d, func(f *F) *string { return &f.LogLevel },
 			"Least important messages to log."),
 	}

@@ -27,7 +27,6 @@ var (
 	asJSON  = flag.Bool("json", false, "one JSON line")
 	only    = flag.String("only", "", "link, nats, tcp or latency")
 	spin    = flag.String("spin", "50us", "how long a link looks for work before it sleeps")
-	awake   = flag.Int("awake", 25, "share of the pause between messages that a link looks for the next one, per cent")
 	ring    = flag.String("ring", "1MiB", "ring of the topics on both buses")
 	verbose = flag.Bool("v", false, "show what the children say")
 )
@@ -220,7 +219,7 @@ func newPair() *pair {
 	topics := "[[topic]]\nname = \">\"\nring = \"" + *ring + "\"\npolicy = \"block:60s\"\n"
 	ra := write("ra.toml", "[registry]\nsocket = %q\nshm_dir = %q\n%s", p.a, filepath.Join(dir, "a"), topics)
 	rb := write("rb.toml", "[registry]\nsocket = %q\nshm_dir = %q\n%s", p.b, filepath.Join(dir, "b"), topics)
-	fa := write("fa.toml", "[forward]\nnode = \"a\"\nregistry = %q\nspin = %q\nawake = %d\n[[link]]\npeer = \"b\"\naddress = \"127.0.0.1:%d\"\nexport = [\"m.>\"]\n", p.a, *spin, *awake, port)
+	fa := write("fa.toml", "[forward]\nnode = \"a\"\nregistry = %q\nspin = %q\n[[link]]\npeer = \"b\"\naddress = \"127.0.0.1:%d\"\nexport = [\"m.>\"]\n", p.a, *spin, port)
 	fb := write("fb.toml", "[forward]\nnode = \"b\"\nregistry = %q\nlisten = [\"127.0.0.1:%d\"]\n[[link]]\npeer = \"a\"\nimport = [\"m.>\"]\n", p.b, port)
 	p.all = append(p.all, run("registry", *bin, "registry", "serve", "--config", ra), run("registry", *bin, "registry", "serve", "--config", rb))
 	await(p.a)

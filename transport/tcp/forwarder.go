@@ -301,7 +301,7 @@ func (f *Forwarder) receive(ctx context.Context, accepted *net.TCPConn) (c net.C
 // socket takes a connection over from the runtime.
 func (f *Forwarder) socket(c *net.TCPConn) (*socket, error) {
 	tune(c, writeDeads*f.opt.Dead)
-	return newSocket(c, newPace(f.opt.Spin, f.opt.Awake))
+	return newSocket(c)
 }
 
 // recordHandshake is the first byte of TLS, which no HELLO begins with.

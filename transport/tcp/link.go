@@ -29,7 +29,6 @@ type link struct {
 
 	relays []*shm.Relay // the pump's
 	parker *shm.RelayParker
-	pace   pace
 	out    outbox
 
 	mu   sync.Mutex // guards send; the pump alone changes lanes, and others look at them
@@ -61,7 +60,7 @@ var (
 )
 
 func newLink(f *Forwarder, o LinkOptions) *link {
-	return &link{f: f, opt: o, send: newSender(f.node), pace: newPace(f.opt.Spin, f.opt.Awake), wake: make(chan struct{}, 1), down: make(chan struct{})}
+	return &link{f: f, opt: o, send: newSender(f.node), wake: make(chan struct{}, 1), down: make(chan struct{})}
 }
 
 // attach opens the relays of the link's exports.
@@ -163,13 +162,15 @@ func (l *link) pump(ctx context.Context) error {
 		if idleSince == 0 {
 			idleSince = now
 		}
-		look, until := l.pace.next(idleSince, now)
 		due = earlier(due, now+int64(idleMax))
-		if look && len(l.relays) > 0 {
-			l.parker.Watch(min(until, due), &l.kicked)
+		if spin := int64(l.f.opt.Spin); len(l.relays) > 0 && (spin < 0 || now-idleSince < spin) {
+			if spin > 0 {
+				due = min(due, idleSince+spin)
+			}
+			l.parker.Watch(due, &l.kicked)
 			continue
 		}
-		l.park(time.Duration(max(earlier(due, until)-now, 0)))
+		l.park(time.Duration(max(due-now, 0)))
 	}
 	return nil
 }
@@ -178,11 +179,7 @@ func (l *link) pump(ctx context.Context) error {
 func (l *link) step(now int64) (worked bool, due int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	sent := l.send.total.frames
 	worked = l.send.step(now, &l.out)
-	if l.send.total.frames != sent {
-		l.pace.came(now)
-	}
 	return worked, l.send.due()
 }
 
@@ -424,7 +421,6 @@ type session struct {
 	l       *link
 	c       net.Conn
 	peer    *hello
-	ear     *socket // under c; nil = none
 	in      *inbound
 	err     atomic.Pointer[error]
 	done    chan struct{} // the reader has ended
@@ -445,7 +441,6 @@ type session struct {
 
 func newSession(l *link, c net.Conn, h *hello) *session {
 	s := &session{l: l, c: c, peer: h, done: make(chan struct{}), gone: make(chan struct{}), pulse: newPulse(clock.Mono(), l.f.opt.Beat, l.f.opt.Dead)}
-	s.ear = socketUnder(c)
 	r := newReceiver(l.f.node, l.opt.Peer+"/"+l.opt.name(), nil, s.push)
 	s.in = &inbound{receiver: r, kick: l.kick, rules: l.opt.imports, shared: l.f.shared}
 	r.host = s.in
@@ -565,7 +560,7 @@ func (s *session) read() {
 		end += n
 		s.l.counters.wireIn.Add(uint64(n))
 		s.l.counters.reads.Add(1)
-		first, data := start, false
+		first := start
 		for {
 			f, size, err := decode(buf[start:end], s.l.f.opt.MaxBody)
 			if err == nil && size > 0 {
@@ -579,13 +574,9 @@ func (s *session) read() {
 			if size == 0 {
 				break
 			}
-			data = data || f.kind == kindData
 			start += size
 		}
 		now := clock.Mono()
-		if data && s.ear != nil {
-			s.ear.came(now)
-		}
 		s.mu.Lock()
 		if start > first {
 			s.pulse.fresh(now)

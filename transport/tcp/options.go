@@ -23,7 +23,6 @@ type Options struct {
 	Beat     time.Duration // 250 ms
 	Dead     time.Duration // without a byte for so long, a connection is cut; 1 s
 	Spin     time.Duration // how long to look for work before going to sleep; 50 us; < 0 = for ever
-	Awake    int           // per cent of the pause between regular messages that may go into looking for the next; 25; < 0 = none
 	TLS      *TLS          // nil = none
 	Log      *slog.Logger  // nil = discard
 	dialHook func(link string, attempt int)
@@ -56,7 +55,6 @@ func (o Options) withDefaults() Options {
 	o.Beat = cmp.Or(o.Beat, 250*time.Millisecond)
 	o.Dead = cmp.Or(o.Dead, time.Second)
 	o.Spin = cmp.Or(o.Spin, 50*time.Microsecond)
-	o.Awake = cmp.Or(o.Awake, 25)
 	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	return o
 }
@@ -75,9 +73,6 @@ func (o *Options) Validate() error {
 	}
 	if d := o.withDefaults(); d.Dead <= d.Beat {
 		add("dead after %v, with a beat each %v: want more", d.Dead, d.Beat)
-	}
-	if o.Awake > 100 {
-		add("awake %d per cent of the time: want at most 100", o.Awake)
 	}
 	if len(o.Links) == 0 {
 		add("no link")

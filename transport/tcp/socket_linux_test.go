@@ -25,7 +25,7 @@ func socketPair(t *testing.T) (*socket, *net.TCPConn) {
 	must(t, err)
 	other, err := l.Accept()
 	must(t, err)
-	s, err := newSocket(c.(*net.TCPConn), newPace(50*time.Microsecond, 25))
+	s, err := newSocket(c.(*net.TCPConn))
 	must(t, err)
 	t.Cleanup(func() { _ = s.Close(); _ = other.Close() })
 	return s, other.(*net.TCPConn)
@@ -72,14 +72,9 @@ func TestSocketKeepsItsDeadlines(t *testing.T) {
 	if s.LocalAddr() == nil || s.RemoteAddr() == nil {
 		t.Error("no address")
 	}
-	for _, expects := range []bool{false, true} {
-		if s.expects = expects; expects {
-			s.pace = newPace(-1, 0) // it looks all the time
-		}
-		must(t, s.SetReadDeadline(time.Now().Add(20*time.Millisecond)))
-		if _, err := s.Read(make([]byte, 8)); !errors.Is(err, os.ErrDeadlineExceeded) {
-			t.Errorf("read: %v", err)
-		}
+	must(t, s.SetReadDeadline(time.Now().Add(20*time.Millisecond)))
+	if _, err := s.Read(make([]byte, 8)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("read: %v", err)
 	}
 	must(t, s.SetWriteDeadline(time.Now().Add(20*time.Millisecond)))
 	if _, err := s.Write(make([]byte, 64<<20)); !errors.Is(err, os.ErrDeadlineExceeded) { // nobody reads
@@ -93,10 +88,6 @@ func TestSocketIsClosedUnderItsUsers(t *testing.T) {
 	watch(t, time.Minute)
 	for round := range 200 {
 		s, _ := socketPair(t)
-		s.expects = round%2 == 0
-		if round%4 == 0 {
-			s.pace = newPace(-1, 0)
-		}
 		must(t, unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_SNDBUF, 8<<10))
 		var users sync.WaitGroup
 		users.Go(func() {
@@ -145,37 +136,5 @@ func TestSocketTellsOfTheOtherSidesEnd(t *testing.T) {
 	}
 	if _, err := s.Write([]byte{1}); err == nil {
 		t.Error("a write to nobody")
-	}
-	c, d := net.Pipe()
-	defer c.Close()
-	defer d.Close()
-	if socketUnder(c) != nil {
-		t.Error("a socket under a pipe")
-	}
-}
-
-// Messages that come regularly are read awake, asleep between them, and by whoever was
-// wrong about the time, too.
-func TestSocketReadsWhatComesInAndOutOfTime(t *testing.T) {
-	watch(t, time.Minute)
-	s, other := socketPair(t)
-	go func() {
-		for i := range 300 {
-			if i%50 == 49 {
-				time.Sleep(30 * time.Millisecond)
-			}
-			time.Sleep(time.Millisecond)
-			if _, err := other.Write([]byte{byte(i)}); err != nil {
-				return
-			}
-		}
-	}()
-	b := make([]byte, 1)
-	for i := range 300 {
-		n, err := s.Read(b)
-		if must(t, err); n != 1 || b[0] != byte(i) {
-			t.Fatalf("%d where %d is due", b[0], byte(i))
-		}
-		s.came(mono(time.Now()))
 	}
 }

@@ -1,7 +1,6 @@
 package tcp
 
 import (
-	"crypto/tls"
 	"io"
 	"net"
 	"os"
@@ -13,14 +12,12 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/torq/mycelium/internal/clock"
-	"github.com/torq/mycelium/seqlock"
-	"github.com/torq/mycelium/shm"
 )
 
-// socket is a TCP connection whose reader waits by itself: awake when its pace says that a
-// message is due, else asleep in the kernel on this connection alone. The runtime's poller
-// would be woken by every byte in either case, would wake another thread for the reader,
-// and knows timers of whole milliseconds only. One reader at a time; all else by anybody.
+// socket is a TCP connection whose reader sleeps in the kernel on this connection alone:
+// the thread that is woken is the one that reads. With the runtime's poller another is
+// woken first, and finds out for whom (ADR 0045). One reader at a time; all else by
+// anybody.
 type socket struct {
 	fd            int
 	refs          atomic.Int32 // who uses fd; whoever takes the last one away closes it
@@ -30,47 +27,22 @@ type socket struct {
 
 	say sync.Mutex // guards what follows: who writes
 	iov []unix.Iovec
-
-	pace    pace // the reader's, as is what follows
-	expects bool // it was told of a message
 }
 
 // newSocket takes a connection over.
-func newSocket(c *net.TCPConn, p pace) (*socket, error) {
+func newSocket(c *net.TCPConn) (*socket, error) {
 	defer c.Close()
 	raw, err := c.SyscallConn()
 	if err != nil {
 		return nil, err
 	}
-	s := &socket{local: c.LocalAddr(), remote: c.RemoteAddr(), pace: p}
+	s := &socket{local: c.LocalAddr(), remote: c.RemoteAddr()}
 	s.refs.Store(1)
 	var dup error
 	if err := raw.Control(func(fd uintptr) { s.fd, dup = unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 0) }); err != nil {
 		return nil, err
 	}
 	return s, os.NewSyscallError("dup", dup)
-}
-
-// socketUnder finds the socket that another connection reads from.
-func socketUnder(c net.Conn) *socket {
-	for {
-		switch v := c.(type) {
-		case *socket:
-			return v
-		case *peeked:
-			c = v.Conn
-		case *tls.Conn:
-			c = v.NetConn()
-		default:
-			return nil
-		}
-	}
-}
-
-// came notes that a message was among what was read.
-func (s *socket) came(now int64) {
-	s.expects = true
-	s.pace.came(now)
 }
 
 // enter keeps the descriptor open until leave; false if the socket is closed.
@@ -102,14 +74,12 @@ func (s *socket) Close() error {
 	return nil
 }
 
-const pauseFor = int64(5 * time.Microsecond) // of a look; then it gives way to whoever wants the core
-
 func (s *socket) Read(b []byte) (int, error) {
 	if !s.enter() {
 		return 0, net.ErrClosed
 	}
 	defer s.leave()
-	for since := int64(0); ; {
+	for {
 		n, err := unix.Read(s.fd, b)
 		switch {
 		case n > 0:
@@ -127,21 +97,7 @@ func (s *socket) Read(b []byte) (int, error) {
 		if by != 0 && now >= by {
 			return 0, os.ErrDeadlineExceeded
 		}
-		if since == 0 {
-			since = now
-		}
-		look, until := false, int64(0)
-		if s.expects {
-			look, until = s.pace.next(since, now)
-		}
-		switch {
-		case !look:
-			await(s.fd, unix.POLLIN, now, earlier(until, by))
-		case now-since < pauseFor:
-			seqlock.Pause(1)
-		default:
-			shm.GiveWay()
-		}
+		await(s.fd, unix.POLLIN, now, by)
 	}
 }
 
