@@ -78,8 +78,8 @@ func (r evictReason) String() string {
 
 const (
 	probeEvery = int64(time.Millisecond)      // lock probes of members that lag
-	spinFor    = int64(50 * time.Microsecond) // then yield, then sleep
-	yieldFor   = int64(time.Millisecond)
+	spinFor    = int64(5 * time.Microsecond)  // then yield
+	yieldFor   = int64(20 * time.Microsecond) // then sleep: whoever reads may want this very processor
 	sleepMin   = 20 * time.Microsecond
 	sleepMax   = 100 * time.Microsecond
 	roundMax   = int64(5 * time.Millisecond) // counts at most this much of a wait round: a freeze of both sides is no stall
@@ -258,9 +258,10 @@ func (p *Publisher) backpressure(st *round, set *memberSet, m *member, need uint
 	case waited < spinFor:
 		seqlock.Pause(spinPauses)
 	case waited < yieldFor:
-		yield()
+		yieldCore()
 	default:
-		time.Sleep(st.sleep)
+		runtime.Gosched() // the subscriber may be a goroutine that wants this very thread
+		nap(st.sleep)
 		st.sleep = min(st.sleep*2, sleepMax)
 	}
 	return nil

@@ -19,7 +19,7 @@ const (
 	IdleBackoff Idle = iota // spin, then yield, then sleep up to 1 ms: cheap, no wake-up needed
 	IdleSpin                // never leave the core: the lowest latency, one core per subscriber
 	IdleYield               // let other goroutines run, never sleep
-	IdlePark                // spin 50 us, then sleep in the kernel until a publisher wakes it
+	IdlePark                // spin 50 us, giving way to who needs the core, then sleep in the kernel until a publisher wakes it
 )
 
 func (i Idle) String() string {
@@ -82,12 +82,20 @@ func (s *Spin) Idle(work int) {
 	}
 }
 
-// Yield is the IdleYield strategy.
-type Yield struct{}
+// Yield is the IdleYield strategy; the zero value is ready. Another process that wants
+// the core has it after any empty poll, another goroutine of this one after a few.
+type Yield struct{ empty uint32 }
 
-func (Yield) Idle(work int) {
-	if work == 0 {
+const yieldGoroutines = 32 // empty polls from one Gosched to the next
+
+func (y *Yield) Idle(work int) {
+	switch y.empty++; {
+	case work > 0:
+		y.empty = 0
+	case y.empty%yieldGoroutines == 0:
 		yield()
+	default:
+		yieldCore()
 	}
 }
 
@@ -136,15 +144,19 @@ func (s *Subscriber) Idler() Idler {
 	case IdleSpin:
 		return &Spin{}
 	case IdleYield:
-		return Yield{}
+		return &Yield{}
 	case IdlePark:
 		return &parkIdler{s: s}
 	}
 	return &Backoff{}
 }
 
-// spinBeforePark is longer than a wake costs: whoever is busy never sleeps.
-const spinBeforePark = int64(50 * time.Microsecond)
+// spinBeforePark is longer than a wake costs: whoever is busy never sleeps. The
+// publisher may want this very processor, and gets it from pauseBeforePark on.
+const (
+	spinBeforePark  = int64(50 * time.Microsecond)
+	pauseBeforePark = int64(5 * time.Microsecond)
+)
 
 type parkIdler struct {
 	s     *Subscriber
@@ -160,10 +172,13 @@ func (p *parkIdler) Idle(work int) {
 	if p.since == 0 {
 		p.since = now
 	}
-	if now-p.since < spinBeforePark {
+	switch waited := now - p.since; {
+	case waited < pauseBeforePark:
 		seqlock.Pause(1)
-		return
+	case waited < spinBeforePark:
+		yieldCore()
+	default:
+		p.s.park.wait()
+		p.since = 0
 	}
-	p.s.park.wait()
-	p.since = 0
 }

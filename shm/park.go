@@ -68,14 +68,7 @@ func (p *parker) wait() {
 		return
 	}
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	defer func() {
-		if v := recover(); v != nil {
-			if _, fault := faultAddr(v); !fault {
-				panic(v)
-			}
-			// A segment was truncated: the next Poll meets it and says which.
-		}
-	}()
+	defer passFault()
 	// Who kicks changed something before it, a context perhaps, that the caller
 	// is to look at: a kick since the last wait ends this one.
 	if k := atomic.LoadUint32(p.kicked); k != p.seen {
@@ -104,6 +97,15 @@ func (p *parker) wait() {
 		futexWait(p.waiters, clock.Mono()+int64(timeout))
 	}
 	seqlock.StoreRelease32(p.sleeping, 0)
+}
+
+// passFault ends what met a segment that was truncated: the next look at it says which.
+func passFault() {
+	if v := recover(); v != nil {
+		if _, fault := faultAddr(v); !fault {
+			panic(v)
+		}
+	}
 }
 
 // anyReady looks at the next header of every lane.

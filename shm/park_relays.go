@@ -26,14 +26,7 @@ func NewRelayParker(relays []*Relay) *RelayParker { return &RelayParker{relays: 
 // Park sleeps until a lane has a frame, a relay is kicked, or the timeout.
 func (p *RelayParker) Park(timeout time.Duration) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	defer func() {
-		if v := recover(); v != nil {
-			if _, fault := faultAddr(v); !fault {
-				panic(v)
-			}
-			// A segment was truncated: the next look at it says which.
-		}
-	}()
+	defer passFault()
 	p.rebuild()
 	for _, f := range p.relays {
 		k := f.s.park
@@ -61,6 +54,22 @@ func (p *RelayParker) Park(timeout time.Duration) {
 		seqlock.StoreRelease32(f.s.park.sleeping, 0)
 	}
 }
+
+// Watch looks for what Park would sleep for, until a time of clock.Mono, or until over.
+// After a few looks it gives way to whoever wants the core between them.
+func (p *RelayParker) Watch(until int64, over *atomic.Bool) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer passFault()
+	for looks := 0; !over.Load() && !p.anyReady() && clock.Mono() < until; looks++ {
+		if looks < watchPauses {
+			seqlock.Pause(1)
+		} else {
+			yieldCore()
+		}
+	}
+}
+
+const watchPauses = 100 // some 5 us
 
 // rebuild lists the words to watch: every relay's kick word, then as many lanes as the kernel takes.
 func (p *RelayParker) rebuild() {

@@ -27,6 +27,7 @@ import (
 type Relay struct {
 	s     *Subscriber
 	lanes []*RelayLane
+	seen  uint64 // shifts of the subscriber that lanes knows of
 	known map[*reader]*RelayLane
 }
 
@@ -114,12 +115,11 @@ func (f *Relay) Lanes() ([]*RelayLane, error) {
 		return nil, ErrClosed
 	}
 	var err error
-	changed := false
 	if f.s.inbox.Load() {
 		err = f.s.admit()
-		changed = true
 	}
-	if changed || len(f.lanes) != len(f.s.lanes) {
+	if f.seen != f.s.shifts { // not their number: one may have taken another's place
+		f.seen = f.s.shifts
 		f.lanes = f.lanes[:0:0]
 		for _, r := range f.s.lanes {
 			l := f.known[r]

@@ -5,9 +5,11 @@ import (
 	"io"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/torq/mycelium/internal/clock"
 	"github.com/torq/mycelium/internal/layout"
 )
 
@@ -359,6 +361,21 @@ func TestParkedRelaysWakeForAFrame(t *testing.T) {
 				}
 				other.Wait()
 			}
+			// A look ends for the same reasons, at its time, and when it is told to.
+			var over atomic.Bool
+			later := func(d time.Duration) int64 { return clock.Mono() + int64(d) }
+			park.Watch(later(time.Millisecond), &over)
+			var other sync.WaitGroup
+			other.Go(func() { time.Sleep(5 * time.Millisecond); publishN(t, p, 1) })
+			park.Watch(later(time.Hour), &over)
+			other.Wait()
+			if run, err := l.Next(1 << 20); err != nil || run.Count != 1 {
+				t.Errorf("after a look: %d frames, %v", run.Count, err)
+			}
+			l.Ack(l.Due())
+			other.Go(func() { time.Sleep(5 * time.Millisecond); over.Store(true) })
+			park.Watch(later(time.Hour), &over)
+			other.Wait()
 			publishN(t, p, 1)
 			l.Stall(true) // what comes there is no reason to wake
 			park.Park(10 * time.Millisecond)
@@ -590,4 +607,36 @@ func TestRelayKnowsWhereItIs(t *testing.T) {
 	if !l.Known() || l.Due() != 9 {
 		t.Fatalf("a lane that ended at 9 is due %d", l.Due())
 	}
+}
+
+// Fear: the lane that takes the place of another is overlooked, since there are as many
+// as before, and its source is never heard again.
+func TestRelaySeesTheLaneThatTakesTheOthersPlace(t *testing.T) {
+	watch(t, time.Minute)
+	_, c := openBus(t, LocalOptions{RingBytes: small})
+	f := relay(t, c, "a", SubscriberOptions{Mode: Lossless})
+	for range 10 {
+		p := publisher(t, c, "a", PublisherOptions{Source: "s"})
+		l := f.await(t, 1)
+		must(t, p.Close())
+		next := publisher(t, c, "a", PublisherOptions{Source: "s"}) // waits behind the first
+		for len(f.s.waiting) == 0 {
+			_, err := f.Lanes()
+			must(t, err)
+		}
+		if _, err := l.Next(1 << 20); err != io.EOF {
+			t.Fatal(err)
+		}
+		l.Done()
+		if got, err := f.Lanes(); err != nil || len(got) != 1 || got[0] == l {
+			t.Fatalf("%d lanes, the old one first: %v, %v", len(got), len(got) > 0 && got[0] == l, err)
+		}
+		must(t, next.Close())
+		l = f.await(t, 1)
+		if _, err := l.Next(1 << 20); err != io.EOF {
+			t.Fatal(err)
+		}
+		l.Done()
+	}
+	must(t, f.Close())
 }

@@ -47,6 +47,7 @@ type Subscriber struct {
 	dead      error  // the cursor file is gone, or the directory gave the subscriber up
 
 	waiting []*reader // lanes whose source's previous lane is still being read
+	shifts  uint64    // how often lanes came or went
 	park    *parker
 	opts    SubscriberOptions
 	hdr     layout.CursorHeader
@@ -553,6 +554,7 @@ func (s *Subscriber) unblock() {
 	})
 	s.counts[layout.SubLanes] = uint64(len(s.lanes))
 	s.park.rebuild = true
+	s.shifts++
 }
 
 func (s *Subscriber) reads(epoch layout.ID16) bool { return s.reader(epoch) != nil }

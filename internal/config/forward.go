@@ -104,7 +104,7 @@ var forwardKeys = func() []key[Forward] {
 		newKey("dead_after", durations(50*time.Millisecond, 10*time.Minute), d, func(f *F) *time.Duration { return &f.Dead },
 			"A peer that sent nothing for so long is cut off, and dialled again. More than `beat` of the other side."),
 		newKey("spin", durations(0, time.Second), d, func(f *F) *time.Duration { return &f.Spin },
-			"How long a link that has nothing to do looks for work before it sleeps. A wake-up takes some 40 us; longer spinning costs processor time."),
+			"How long a link that has nothing to do looks for work before it sleeps. A wake-up takes some 40 us; longer spinning costs processor time that nobody else wants."),
 		newKey("log_level", oneOf("debug", "info", "warn", "error"), d, func(f *F) *string { return &f.LogLevel },
 			"Least important messages to log."),
 	}

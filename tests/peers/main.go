@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -22,7 +23,7 @@ import (
 var (
 	bin     = flag.String("bin", "../../bin/myceliumctl", "the program under test")
 	seconds = flag.Float64("seconds", 2, "how long each measurement counts")
-	rounds  = flag.Int("rounds", 3, "measurements of each kind, in alternation")
+	rounds  = flag.Int("rounds", 5, "measurements of each kind, in alternation")
 	asJSON  = flag.Bool("json", false, "one JSON line")
 	only    = flag.String("only", "", "link, nats, tcp or latency")
 	spin    = flag.String("spin", "50us", "how long a link looks for work before it sleeps")
@@ -30,25 +31,48 @@ var (
 	verbose = flag.Bool("v", false, "show what the children say")
 )
 
-// report is the whole result; figures are medians of the rounds.
+// report is the whole result. Ratios are of measurements of one round, since the machine
+// may be another from round to round.
 type report struct {
-	Link64   float64   `json:"link_64_msgs_per_second"`
-	NATS64   float64   `json:"nats_64_msgs_per_second"`
-	TCP64    float64   `json:"tcp_64_msgs_per_second"`
-	Link1K   float64   `json:"link_1024_bytes_per_second"`
-	TCP1K    float64   `json:"tcp_1024_bytes_per_second"`
-	Ratio64  float64   `json:"link_to_nats"`
-	Ratio1K  float64   `json:"link_to_tcp_1024"`
-	LinkP50  float64   `json:"link_one_way_p50_ns"`
-	TCPP50   float64   `json:"tcp_one_way_p50_ns"`
-	RatioP50 float64   `json:"link_to_tcp_p50"`
+	Link64   spread    `json:"link_64_msgs_per_second"`
+	NATS64   spread    `json:"nats_64_msgs_per_second"`
+	TCP64    spread    `json:"tcp_64_msgs_per_second"`
+	Link1K   spread    `json:"link_1024_bytes_per_second"`
+	TCP1K    spread    `json:"tcp_1024_bytes_per_second"`
+	Ratio64  spread    `json:"link_to_nats"`
+	Ratio1K  spread    `json:"link_to_tcp_1024"`
+	LinkP50  spread    `json:"link_one_way_p50_ns"`
+	TCPP50   spread    `json:"tcp_one_way_p50_ns"`
+	RatioP50 spread    `json:"link_to_tcp_p50"`
 	All      []measure `json:"all"`
 }
 
-type measure struct {
-	What  string  `json:"what"`
-	Value float64 `json:"value"`
+// spread is what several rounds gave.
+type spread struct {
+	Median float64 `json:"median"`
+	Min    float64 `json:"min"`
+	Max    float64 `json:"max"`
 }
+
+func spreadOf(v []float64) (s spread) {
+	if v = slices.Sorted(slices.Values(v)); len(v) > 0 {
+		s = spread{v[len(v)/2], v[0], v[len(v)-1]}
+	}
+	return s
+}
+
+func (s spread) text(unit float64) string {
+	return fmt.Sprintf("%.2f (%.2f to %.2f)", s.Median/unit, s.Min/unit, s.Max/unit)
+}
+
+type measure struct {
+	What  string             `json:"what"`
+	Value float64            `json:"value"`
+	CPU   map[string]float64 `json:"cpu_seconds"` // of each process, from its start to its end
+}
+
+// spent is what the processes of the measurement under way have used.
+var spent map[string]float64
 
 func main() {
 	if len(os.Args) > 1 {
@@ -62,7 +86,7 @@ func main() {
 	kinds := []struct {
 		name string
 		run  func() float64
-		into *float64
+		into *spread
 	}{
 		{"link 64", func() float64 { return link(64) }, &r.Link64},
 		{"nats 64", func() float64 { return nats(64) }, &r.NATS64},
@@ -78,34 +102,34 @@ func main() {
 			if !strings.Contains(k.name, *only) {
 				continue
 			}
+			spent = map[string]float64{}
 			v := k.run()
 			values[k.name] = append(values[k.name], v)
-			r.All = append(r.All, measure{k.name, v})
+			r.All = append(r.All, measure{k.name, v, spent})
 			if !*asJSON {
-				fmt.Fprintf(os.Stderr, "%-14s %14.0f\n", k.name, v)
+				fmt.Fprintf(os.Stderr, "%-14s %14.0f   %s\n", k.name, v, shares(spent))
 			}
 		}
 	}
 	for _, k := range kinds {
-		if v := values[k.name]; len(v) > 0 {
-			slices.Sort(v)
-			*k.into = v[len(v)/2]
-		}
+		*k.into = spreadOf(values[k.name])
 	}
-	ratio := func(a, b float64) float64 {
-		if b == 0 {
-			return 0
+	ratio := func(a, b string) spread {
+		var all []float64
+		for i := range min(len(values[a]), len(values[b])) {
+			all = append(all, values[a][i]/values[b][i])
 		}
-		return a / b
+		return spreadOf(all)
 	}
-	r.Ratio64, r.Ratio1K, r.RatioP50 = ratio(r.Link64, r.NATS64), ratio(r.Link1K, r.TCP1K), ratio(r.LinkP50, r.TCPP50)
+	r.Ratio64, r.Ratio1K, r.RatioP50 = ratio("link 64", "nats 64"), ratio("link 1024", "tcp 1024"), ratio("link latency", "tcp latency")
 	if *asJSON {
 		check(json.NewEncoder(os.Stdout).Encode(r))
 		return
 	}
-	fmt.Printf("64 B:     link %.2f M msg/s, NATS core %.2f M msg/s (link is %.1f times that), plain TCP %.2f M msg/s\n", r.Link64/1e6, r.NATS64/1e6, r.Ratio64, r.TCP64/1e6)
-	fmt.Printf("1,024 B:  link %.0f MB/s, plain TCP %.0f MB/s (%.0f %%)\n", r.Link1K/1e6, r.TCP1K/1e6, 100*r.Ratio1K)
-	fmt.Printf("one way:  link %.1f us, plain TCP %.1f us (%.2f times that), p50 at 1,000 msg/s\n", r.LinkP50/1e3, r.TCPP50/1e3, r.RatioP50)
+	fmt.Printf("medians of %d rounds (least to most)\n", *rounds)
+	fmt.Printf("64 B, M msg/s:                   link %s, NATS core %s, plain TCP %s; link to NATS %s\n", r.Link64.text(1e6), r.NATS64.text(1e6), r.TCP64.text(1e6), r.Ratio64.text(1))
+	fmt.Printf("1,024 B, GB/s:                   link %s, plain TCP %s; link to TCP %s\n", r.Link1K.text(1e9), r.TCP1K.text(1e9), r.Ratio1K.text(1))
+	fmt.Printf("one way at 1,000 msg/s, p50, us: link %s, plain TCP %s; link to TCP %s\n", r.LinkP50.text(1e3), r.TCPP50.text(1e3), r.RatioP50.text(1))
 }
 
 func check(err error) {
@@ -115,13 +139,27 @@ func check(err error) {
 	}
 }
 
-// child is a process of a measurement.
-type child struct {
-	cmd *exec.Cmd
-	out *bufio.Reader
+// shares says who used how much of the processor time.
+func shares(spent map[string]float64) string {
+	sum := 0.0
+	for _, v := range spent {
+		sum += v
+	}
+	var b strings.Builder
+	for _, k := range slices.Sorted(maps.Keys(spent)) {
+		fmt.Fprintf(&b, "%s %.0f %%  ", k, 100*spent[k]/sum)
+	}
+	return b.String()
 }
 
-func run(name string, args ...string) *child {
+// child is a process of a measurement.
+type child struct {
+	what string
+	cmd  *exec.Cmd
+	out  *bufio.Reader
+}
+
+func run(what, name string, args ...string) *child {
 	c := exec.Command(name, args...)
 	if *verbose {
 		c.Stderr = os.Stderr
@@ -129,13 +167,13 @@ func run(name string, args ...string) *child {
 	out, err := c.StdoutPipe()
 	check(err)
 	check(c.Start())
-	return &child{c, bufio.NewReader(out)}
+	return &child{what, c, bufio.NewReader(out)}
 }
 
 func role(args ...string) *child {
 	self, err := os.Executable()
 	check(err)
-	return run(self, args...)
+	return run(args[0], self, args...)
 }
 
 // line is what the child says next.
@@ -156,6 +194,7 @@ func (c *child) stop() {
 	done := time.AfterFunc(5*time.Second, func() { _ = c.cmd.Process.Kill() })
 	defer done.Stop()
 	_ = c.cmd.Wait()
+	spent[c.what] += (c.cmd.ProcessState.UserTime() + c.cmd.ProcessState.SystemTime()).Seconds()
 }
 
 func text(v any) string { return fmt.Sprint(v) }
@@ -182,10 +221,10 @@ func newPair() *pair {
 	rb := write("rb.toml", "[registry]\nsocket = %q\nshm_dir = %q\n%s", p.b, filepath.Join(dir, "b"), topics)
 	fa := write("fa.toml", "[forward]\nnode = \"a\"\nregistry = %q\nspin = %q\n[[link]]\npeer = \"b\"\naddress = \"127.0.0.1:%d\"\nexport = [\"m.>\"]\n", p.a, *spin, port)
 	fb := write("fb.toml", "[forward]\nnode = \"b\"\nregistry = %q\nlisten = [\"127.0.0.1:%d\"]\n[[link]]\npeer = \"a\"\nimport = [\"m.>\"]\n", p.b, port)
-	p.all = append(p.all, run(*bin, "registry", "serve", "--config", ra), run(*bin, "registry", "serve", "--config", rb))
+	p.all = append(p.all, run("registry", *bin, "registry", "serve", "--config", ra), run("registry", *bin, "registry", "serve", "--config", rb))
 	await(p.a)
 	await(p.b)
-	p.all = append(p.all, run(*bin, "forward", "run", "--config", fb), run(*bin, "forward", "run", "--config", fa))
+	p.all = append(p.all, run("receiver", *bin, "forward", "run", "--config", fb), run("sender", *bin, "forward", "run", "--config", fa))
 	time.Sleep(300 * time.Millisecond)
 	return p
 }

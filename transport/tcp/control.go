@@ -147,7 +147,8 @@ var ErrNoForwarder = errors.New("no forwarder answers")
 
 // FromConfig makes options of a configuration that was loaded.
 func FromConfig(c *config.Forward) Options {
-	o := Options{Node: c.Node, Listen: c.Listen, Keep: c.Keep, MaxBody: uint32(c.MaxBody), Beat: c.Beat, Dead: c.Dead, Spin: c.Spin}
+	o := Options{Node: c.Node, Listen: c.Listen, Keep: c.Keep, MaxBody: uint32(c.MaxBody), Beat: c.Beat, Dead: c.Dead,
+		Spin: max(c.Spin, 1)} // 0 here is none, and there the default
 	if c.Cert != "" {
 		o.TLS = &TLS{Cert: c.Cert, Key: c.Key, CA: c.CA}
 	}

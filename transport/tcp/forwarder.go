@@ -270,22 +270,38 @@ func (f *Forwarder) leave(ip string) {
 }
 
 // welcome hears an accepted connection out, and hands it to its link.
-func (f *Forwarder) welcome(ctx context.Context, c net.Conn) {
-	stop := context.AfterFunc(ctx, func() { _ = c.Close() })
-	defer stop()
-	c, err := f.secure(ctx, c)
-	var h *hello
-	var l *link
-	if err == nil {
-		h, l, err = f.greetAccepted(c)
-	}
+func (f *Forwarder) welcome(ctx context.Context, accepted net.Conn) {
+	from := accepted.RemoteAddr().String()
+	c, h, l, err := f.receive(ctx, accepted.(*net.TCPConn))
 	if err != nil {
 		f.counters.refused.Add(1)
-		f.log.Warn("connection refused", "address", c.RemoteAddr().String(), "error", err)
-		_ = c.Close()
+		f.log.Warn("connection refused", "address", from, "error", err)
 		return
 	}
 	l.offer(c, h)
+}
+
+// receive makes a connection of a link, or none: then it is closed.
+func (f *Forwarder) receive(ctx context.Context, accepted *net.TCPConn) (c net.Conn, h *hello, l *link, err error) {
+	s, err := f.socket(accepted)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = s.Close() })
+	defer stop()
+	if c, err = f.secure(ctx, s); err == nil {
+		h, l, err = f.greetAccepted(c)
+	}
+	if err != nil {
+		_ = s.Close()
+	}
+	return c, h, l, err
+}
+
+// socket takes a connection over from the runtime.
+func (f *Forwarder) socket(c *net.TCPConn) (*socket, error) {
+	tune(c, writeDeads*f.opt.Dead)
+	return newSocket(c)
 }
 
 // recordHandshake is the first byte of TLS, which no HELLO begins with.
@@ -301,7 +317,6 @@ func (p *peeked) Read(b []byte) (int, error) { return p.r.Read(b) }
 
 // secure does the TLS of an accepted connection, if both sides want it.
 func (f *Forwarder) secure(ctx context.Context, c net.Conn) (net.Conn, error) {
-	tune(c.(*net.TCPConn), writeDeads*f.opt.Dead)
 	if f.opt.TLS == nil {
 		return c, nil
 	}

@@ -158,11 +158,15 @@ func (f *Forwarder) dial(ctx context.Context, l *link) (net.Conn, *hello, error)
 	ctx, cancel := context.WithTimeout(ctx, greetTimeout)
 	defer cancel()
 	var d net.Dialer
-	c, err := d.DialContext(ctx, "tcp", l.opt.Address)
+	dialled, err := d.DialContext(ctx, "tcp", l.opt.Address)
 	if err != nil {
 		return nil, nil, err
 	}
-	tune(c.(*net.TCPConn), writeDeads*f.opt.Dead)
+	s, err := f.socket(dialled.(*net.TCPConn))
+	if err != nil {
+		return nil, nil, err
+	}
+	var c net.Conn = s
 	if f.opt.TLS != nil && !l.opt.Insecure {
 		cfg, err := f.opt.TLS.client(f.log, l.opt.Peer)
 		if err != nil {

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/torq/mycelium/internal/clock"
-	"github.com/torq/mycelium/seqlock"
 	"github.com/torq/mycelium/shm"
 )
 
@@ -163,19 +162,15 @@ func (l *link) pump(ctx context.Context) error {
 		if idleSince == 0 {
 			idleSince = now
 		}
-		if len(l.relays) > 0 && (l.f.opt.Spin < 0 || now-idleSince < int64(l.f.opt.Spin)) {
-			seqlock.Pause(1)
-			if l.f.opt.Spin < 0 && now-idleSince > int64(time.Millisecond) {
-				shm.Yield{}.Idle(0)
+		due = earlier(due, now+int64(idleMax))
+		if spin := int64(l.f.opt.Spin); len(l.relays) > 0 && (spin < 0 || now-idleSince < spin) {
+			if spin > 0 {
+				due = min(due, idleSince+spin)
 			}
+			l.parker.Watch(due, &l.kicked)
 			continue
 		}
-		wait := idleMax
-		if due > 0 {
-			wait = min(wait, time.Duration(max(due-now, 0)))
-		}
-		l.park(wait)
-		idleSince = 0
+		l.park(time.Duration(max(due-now, 0)))
 	}
 	return nil
 }
@@ -423,13 +418,14 @@ func (l *link) dialLoop(ctx context.Context) {
 
 // session is one connection of a link.
 type session struct {
-	l    *link
-	c    net.Conn
-	peer *hello
-	in   *inbound
-	err  atomic.Pointer[error]
-	done chan struct{} // the reader has ended
-	gone chan struct{} // the pump has put it away
+	l       *link
+	c       net.Conn
+	peer    *hello
+	in      *inbound
+	err     atomic.Pointer[error]
+	done    chan struct{} // the reader has ended
+	flushed int64         // when the reader flushed ACKs
+	gone    chan struct{} // the pump has put it away
 
 	writing sync.Mutex // who writes to c
 	direct  outbox     // of writeControl
@@ -509,7 +505,9 @@ func (s *session) late() {
 	s.in.mu.Lock()
 	again := s.in.flush()
 	s.in.mu.Unlock()
-	s.l.kick()
+	if !s.writeControl() {
+		s.l.kick()
+	}
 	if again {
 		s.arm(roomEvery)
 	}
@@ -592,22 +590,24 @@ func (s *session) read() {
 			end = copy(buf, buf[start:end])
 			start = 0
 		}
-		s.acknowledge()
+		s.acknowledge(now)
 	}
 }
 
-// acknowledge sends the ACKs that are due, or has them sent soon.
-func (s *session) acknowledge() {
+// acknowledge sends the ACKs that are due, or has them sent soon. One that is the first
+// for a while goes at once: a timer for it would fire while the next message comes.
+func (s *session) acknowledge(now int64) {
 	s.in.mu.Lock()
-	hurry, owes := s.in.hurry, false
-	again := false
-	if hurry {
-		again = s.in.flush()
-	} else {
-		owes = s.in.owing()
+	owes, again := s.in.owing(), false
+	if s.in.hurry || owes && now-s.flushed >= int64(ackDelay) {
+		again, owes = s.in.flush(), false
+		s.flushed = now
 	}
 	s.in.mu.Unlock()
-	if hurry && !s.writeControl() {
+	s.mu.Lock()
+	said := len(s.ctl) > 0
+	s.mu.Unlock()
+	if said && !s.writeControl() {
 		s.l.kick()
 	}
 	if again {
@@ -638,7 +638,7 @@ func (s *session) put(f *frame) error {
 	return nil
 }
 
-// writeControl sends what was pushed, from the reader goroutine, without waking the pump.
+// writeControl sends what was pushed, without waking the pump.
 // Only a link that exports nothing does: its writes are small and far between, and wait
 // for nobody who waits for us.
 func (s *session) writeControl() bool {

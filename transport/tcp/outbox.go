@@ -23,7 +23,6 @@ const (
 // the rings. It allocates nothing once it is warm.
 type outbox struct {
 	bufs   net.Buffers
-	v      net.Buffers // what WriteTo consumes
 	heads  [outboxRuns * headerBytes]byte
 	runs   []sentRun
 	copies [][]byte // of lossy runs, and compressed ones
@@ -104,9 +103,8 @@ func (o *outbox) write(c net.Conn, deadline time.Duration) error {
 		return err
 	}
 	var err error
-	if _, plain := c.(*net.TCPConn); plain {
-		o.v = o.bufs
-		_, err = o.v.WriteTo(c)
+	if w, plain := c.(*socket); plain {
+		err = w.writeAll(o.bufs)
 	} else {
 		o.flat = o.flat[:0]
 		for _, b := range o.bufs {

@@ -240,7 +240,7 @@ func (r *receiver) wrote(in *intake, err error) {
 	switch {
 	case err == nil:
 		in.owes = true
-		if in.used >= in.window/8 {
+		if in.used >= in.window/4 {
 			r.hurry = true
 		}
 	case errors.Is(err, shm.ErrBackpressure):

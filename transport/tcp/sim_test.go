@@ -17,7 +17,7 @@ import (
 // The link simulator: two sides of a link with the real sender, receiver and pulse, on
 // modelled lanes, a modelled network and virtual time. Everything comes from one seed.
 var (
-	simSeeds = flag.Int("sim.seeds", 500, "seeds that the link simulator runs")
+	simSeeds = flag.Int("sim.seeds", seeds, "seeds that the link simulator runs")
 	simSeed  = flag.Uint64("sim.seed", 0, "run this seed only, and tell what happens")
 )
 
