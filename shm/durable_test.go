@@ -7,6 +7,7 @@ import (
 
 	"github.com/torq/mycelium/internal/control"
 	"github.com/torq/mycelium/internal/layout"
+	"github.com/torq/mycelium/internal/segment"
 )
 
 func durableOptions(mode Mode) SubscriberOptions {
@@ -184,6 +185,59 @@ func TestDurableSubscriberOutlivesTheDirectory(t *testing.T) {
 	}
 	pollUntil(t, s, ta.frame, func() bool { n, _ := ta.total(); return n == 150 })
 	must(t, ta.err)
+	must(t, s.Forget(bg()))
+}
+
+// Fear: the directory is restarted while a durable subscriber comes back. The slots that
+// the owner before left open look like those of lanes that this one is done with, and
+// the publisher forgets it.
+func TestDirectoryRestartsWhileADurableSubscriberComesBack(t *testing.T) {
+	watch(t, time.Minute)
+	b := newRoughBus(t, control.Policy{Kind: "block", Ns: int64(20 * time.Second)})
+	c := b.client()
+	p := publisher(t, c.Client, "a.b", PublisherOptions{Source: "s"})
+	o := durableOptions(Lossless)
+	s := subscriber(t, c.Client, "a.b", o)
+	ta := newTally()
+	publishN(t, p, 50)
+	pollUntil(t, s, ta.frame, func() bool { n, _ := ta.total(); return n == 50 })
+	must(t, s.Close())
+
+	m, f, err := c.request(bg(), nil, &control.Message{Op: control.OpOpenSub,
+		OpenSub: &control.OpenSub{Topic: "a.b", Name: o.Name, Mode: o.Mode.layout(), Keep: int64(o.Keep)}})
+	must(t, err)
+	must(t, segment.Lock(f))
+	h, err := segment.ReadCursor(f)
+	must(t, err)
+	mp, err := segment.Map(f, true)
+	must(t, err)
+	must(t, f.Close())
+	s, err = takeOver(mp.Bytes(), h, o)
+	must(t, err)
+	s.mapping, s.client = mp, c.Client
+	c.mu.Lock()
+	c.subs[m.Sub] = s
+	c.mu.Unlock()
+	b.restart(c)
+	s, err = c.subscribed(bg(), s, mp)
+	must(t, err)
+	done := make(chan error, 1)
+	go func() { // more than the ring holds
+		b := make([]byte, 64)
+		for range 3 * small / 96 {
+			stamp(b, p.stampID(), p.Seq())
+			if _, err := p.Publish(1, b); err != nil {
+				done <- err
+				return
+			}
+		}
+		done <- nil
+	}()
+	time.Sleep(20 * time.Millisecond) // the ring is full, or has been overwritten
+	pollUntil(t, s, ta.frame, func() bool { n, _ := ta.total(); return n == 50+3*small/96 })
+	must(t, <-done)
+	must(t, ta.err)
+	must(t, p.Close())
 	must(t, s.Forget(bg()))
 }
 

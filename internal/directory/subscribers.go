@@ -319,7 +319,9 @@ func (c *core) resumeSub(s *session, m *control.Message) *control.Error {
 			} else if s.took(control.OpRejoin, u, l) {
 				c.askAgain(j)
 			}
-		case c.files.slotEpoch(u.file, l.head.Lane) == l.head.Epoch.Low(): // it had the lane, and has left it
+		case u.head.Keep == 0 && c.files.slotEpoch(u.file, l.head.Lane) == l.head.Epoch.Low():
+			// It had the lane, and has left it. A durable one may have been killed on its
+			// way back to it, and says so itself if it has left it.
 			c.giveUp(j)
 		default:
 			j.sent, j.again = false, false

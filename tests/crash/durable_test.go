@@ -5,6 +5,7 @@ package crash
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -22,17 +23,23 @@ import (
 // with which index it begins, and writes down how many it has done with.
 var _ = testproc.Register("keeper", func(args []string) error {
 	ctx := context.Background()
-	c, err := registry.Dial(ctx, args[0], nil)
-	if err != nil {
-		return err
-	}
 	f, err := os.OpenFile(args[2], os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return err
 	}
-	s, err := c.Subscriber(ctx, args[1], &shm.SubscriberOptions{Name: "keeper", Mode: shm.Lossless, Keep: time.Minute, Idle: shm.IdleYield})
-	if err != nil {
-		return err
+	var s *shm.Subscriber
+	for {
+		var c *shm.Client
+		if c, err = registry.Dial(ctx, args[0], nil); err == nil {
+			if s, err = c.Subscriber(ctx, args[1], &shm.SubscriberOptions{Name: "keeper", Mode: shm.Lossless, Keep: time.Minute, Idle: shm.IdleYield}); err == nil {
+				break
+			}
+			_ = c.Close()
+		}
+		if !errors.Is(err, shm.ErrRegistryDown) {
+			return err
+		}
+		time.Sleep(time.Millisecond)
 	}
 	if !s.Resumed() {
 		fmt.Println("attached")
@@ -121,6 +128,11 @@ func TestKilledDurableSubscriberGoesOn(t *testing.T) {
 			t.Fatal(err)
 		}
 		victim = start()
+		if k%10 == 4 { // while it comes back
+			time.Sleep(time.Duration(rnd.IntN(20_000)) * time.Microsecond)
+			b.proc.Kill()
+			b.start()
+		}
 	}
 	close(stop)
 	victim.Line()

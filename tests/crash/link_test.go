@@ -183,6 +183,11 @@ func TestKilledForwardersLoseNothing(t *testing.T) {
 	kills := map[string]int{}
 	caughtUp := func(least uint64) {
 		await(ctx, t, func() bool {
+			select {
+			case err := <-far.done:
+				t.Fatalf("after %v: %v", kills, err)
+			default:
+			}
 			return far.inc.Load() == incarnation && far.seen.Load() >= least
 		})
 	}
