@@ -97,6 +97,9 @@ func (c *Client) subscribed(ctx context.Context, s *Subscriber, mp *segment.Mapp
 		_ = s.release()
 		return nil, err
 	}
+	s.control.Lock()
+	s.back = false
+	s.control.Unlock()
 	return s, nil
 }
 
@@ -256,6 +259,7 @@ func (s *Subscriber) resumption() (m *control.Message, again []layout.ID16) {
 	m = &control.Message{Op: control.OpResSub, Sub: s.hdr.Epoch}
 	s.control.Lock()
 	defer s.control.Unlock()
+	m.Back = s.back
 	for e, h := range s.lanesHeld {
 		m.Lanes = append(m.Lanes, control.HeldLane{Lane: e, Number: h.number})
 	}

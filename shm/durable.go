@@ -60,7 +60,7 @@ func takeOver(mem []byte, h layout.CursorHeader, o SubscriberOptions) (*Subscrib
 	if err != nil {
 		return nil, err
 	}
-	s.resumed = true
+	s.resumed, s.back = true, true
 	s.park.number = uint32(clock.Mono()) // a publisher does not wake the same number twice
 	return s, nil
 }

@@ -62,6 +62,7 @@ type Subscriber struct {
 	lost      atomic.Bool           // the directory gave the subscriber up
 	lanesHeld map[layout.ID16]*held // passed on and not yet drained; guarded by control
 	left      leftLanes             // drained; guarded by control
+	back      bool                  // resumed, and not told yet of every lane there is; guarded by control
 	rejoining map[layout.ID16]bool  // asked to be joined again; guarded by control
 	unmapped  bool                  // guarded by control
 	final     Stats                 // after Close

@@ -126,6 +126,7 @@ type Message struct {
 	Lanes     []HeldLane `json:"lanes,omitempty"`      // resume-sub
 	Final     *Final     `json:"final,omitempty"`      // final, lane of a dead publisher
 	More      bool       `json:"more,omitempty"`       // ready-pub, resume-pub, resume-sub: a part of joined or lanes, the rest follows in the next request
+	Back      bool       `json:"back,omitempty"`       // resume-sub: of a durable subscriber whose ready-sub was not answered; open slots are those of the owner before
 	Reason    string     `json:"reason,omitempty"`     // evicted, leave
 	Forget    bool       `json:"forget,omitempty"`     // close-sub: a durable subscriber is over for good
 	Topic     string     `json:"topic,omitempty"`      // create, delete, list, inspect

@@ -285,6 +285,7 @@ func (c *core) resumeSub(s *session, m *control.Message) *control.Error {
 	c.ownSub(u, s)
 	u.phase, u.unknown = live, false
 	c.counters["resumed_subscribers"]++
+	back := m.Back || m.Op == control.OpReadySub // open slots may be those of an owner before
 	listed := make(map[layout.ID16]bool, len(m.Lanes))
 	for _, h := range m.Lanes {
 		listed[h.Lane] = true
@@ -319,9 +320,7 @@ func (c *core) resumeSub(s *session, m *control.Message) *control.Error {
 			} else if s.took(control.OpRejoin, u, l) {
 				c.askAgain(j)
 			}
-		case u.head.Keep == 0 && c.files.slotEpoch(u.file, l.head.Lane) == l.head.Epoch.Low():
-			// It had the lane, and has left it. A durable one may have been killed on its
-			// way back to it, and says so itself if it has left it.
+		case !back && c.files.slotEpoch(u.file, l.head.Lane) == l.head.Epoch.Low(): // it had the lane, and has left it
 			c.giveUp(j)
 		default:
 			j.sent, j.again = false, false

@@ -273,30 +273,6 @@ func TestReceiverRefusesWhatNoSenderSays(t *testing.T) {
 	}
 }
 
-// Fear: a peer that opens a source's next lane and goes on with the one before has the
-// receiver append to a mirror lane that is being closed.
-func TestNextLaneIsOpenedBesideTheOneBefore(t *testing.T) {
-	_, r, l, _ := taker(t)
-	must(t, r.take(data(l, 1, 0, 10)))
-	m := r.intakes[1].m
-	o := open{originEpoch: layout.ID16{8}, originNode: l.info.OriginNode, maxMsg: 4096, hops: 1, topic: "t.x", source: "s"}
-	next := framesIn(t, o.encode(2, 0))[0]
-	r.host = &deafHost{}
-	must(t, r.take(&next))
-	if err := r.take(data(l, 1, 10, 20)); !errors.Is(err, ErrProtocol) || m.Due() != 10 {
-		t.Errorf("%v, due %d", err, m.Due())
-	}
-	if in := r.intakes[2]; in == nil || in.state != intakeOpening {
-		t.Errorf("the next lane: %+v", in)
-	}
-}
-
-// deafHost takes claims and does not answer.
-type deafHost struct{ host }
-
-func (*deafHost) allows(string) bool                     { return true }
-func (*deafHost) claim(*receiver, *open, uint64, uint32) {}
-
 func TestReceiverRefusesLoops(t *testing.T) {
 	for want, change := range map[code]func(*open){
 		codeLoop: func(o *open) { o.originNode = layout.ID16{2} },

@@ -97,7 +97,7 @@ func (b *inbound) claim(r *receiver, o *open, first uint64, ref uint32) {
 	}
 	for _, other := range s.all {
 		if p := &other.open; p.topic == o.topic && p.source == o.source && p.originNode == o.originNode {
-			if other.m == nil || other.feeder != nil && other.feeder != r {
+			if other.m == nil || other.feeder != nil { // by this connection, too: it appends there
 				answer(nil, codeBusy, "the source's lane before is still fed")
 				return
 			}

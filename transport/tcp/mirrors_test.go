@@ -124,7 +124,14 @@ func TestOneLinkAtATimeFeedsAMirrorLane(t *testing.T) {
 	if f := two.ask(larger, 0); f.kind != kindResume || f.seq != 20 {
 		t.Errorf("larger messages: %+v", f)
 	}
-	// The next epoch over the same link closes the one before.
+	// The next epoch waits for the one before, and closes it once nobody feeds it.
+	if c := why(t, two.ask(next, 3)); c != codeBusy {
+		t.Errorf("the next epoch, while this link feeds the one before: %v", c)
+	}
+	two.mu.Lock()
+	clear(two.intakes)
+	two.mu.Unlock()
+	s.release(two.receiver)
 	if f := two.ask(next, 3); f.kind != kindResume || f.seq != 3 {
 		t.Errorf("the next epoch: %+v", f)
 	}

@@ -132,23 +132,10 @@ func (r *receiver) takeOpen(f *frame) error {
 	case !r.host.allows(o.topic):
 		r.refuse(f.ref, codeDenied, "topic "+o.topic+" is not imported")
 	default:
-		r.supersede(&o)
 		r.intakes[f.ref] = &intake{ref: f.ref, open: o}
 		r.host.claim(r, &o, f.seq, f.ref)
 	}
 	return nil
-}
-
-// supersede forgets the streams of a source's earlier lanes: the claim closes their
-// mirror lane, which nothing may be appended to meanwhile. A sender that keeps to the
-// protocol sends nothing on them any more.
-func (r *receiver) supersede(o *open) {
-	for ref, in := range r.intakes {
-		p := &in.open
-		if p.topic == o.topic && p.source == o.source && p.originNode == o.originNode && p.originEpoch != o.originEpoch && in.state != intakeClosing {
-			delete(r.intakes, ref)
-		}
-	}
 }
 
 func (r *receiver) refuse(ref uint32, c code, text string) {
