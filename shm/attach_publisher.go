@@ -169,6 +169,15 @@ func (c *Client) Publisher(ctx context.Context, name string, opts *PublisherOpti
 	if o.Source == "" {
 		o.Source = fmt.Sprintf("%s-%d", c.hello.Program, os.Getpid())
 	}
+	var p *Publisher
+	err := c.attach(ctx, func() (err error) {
+		p, err = c.publish(ctx, name, o)
+		return err
+	})
+	return p, err
+}
+
+func (c *Client) publish(ctx context.Context, name string, o PublisherOptions) (*Publisher, error) {
 	c.mu.Lock()
 	c.opening++
 	c.mu.Unlock()

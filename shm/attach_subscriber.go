@@ -35,6 +35,15 @@ func (c *Client) Subscriber(ctx context.Context, pattern string, opts *Subscribe
 	if o.Name == "" {
 		o.Name = fmt.Sprintf("%s-%d", c.hello.Program, os.Getpid())
 	}
+	var s *Subscriber
+	err := c.attach(ctx, func() (err error) {
+		s, err = c.subscribe(ctx, pattern, o)
+		return err
+	})
+	return s, err
+}
+
+func (c *Client) subscribe(ctx context.Context, pattern string, o SubscriberOptions) (*Subscriber, error) {
 	park := o.Idle == IdlePark
 	m, f, err := c.requestFree(ctx, func() *control.Message {
 		return &control.Message{Op: control.OpOpenSub, OpenSub: &control.OpenSub{

@@ -420,6 +420,27 @@ func (c *Client) requestList(ctx context.Context, l *link, m *control.Message) (
 	return err
 }
 
+// attach runs open, which takes several requests, again if the connection changed under
+// it: a directory that was started in between knows nothing of a grant that its
+// predecessor gave, and its refusal of what comes next says nothing about what was
+// asked for.
+func (c *Client) attach(ctx context.Context, open func() error) error {
+	for {
+		before := c.current()
+		err := open()
+		if err == nil || c.current() == before || ctx.Err() != nil || errors.Is(err, ErrClosed) || errors.Is(err, ErrRegistryDown) {
+			return err
+		}
+	}
+}
+
+// current is the connection of the moment, nil if there is none.
+func (c *Client) current() *link {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.link
+}
+
 // Request is for tools: one control request on the client's connection. The
 // descriptor that an answer may bring is closed.
 func (c *Client) Request(ctx context.Context, m *control.Message) (*control.Message, error) {

@@ -113,12 +113,6 @@ func (w *wire) mend() {
 	w.mu.Unlock()
 }
 
-func (w *wire) current() *link {
-	w.Client.mu.Lock()
-	defer w.Client.mu.Unlock()
-	return w.link
-}
-
 // refuse makes the next connection answer resume requests with an error.
 func (w *wire) refuse(code control.Code) (seen chan control.Op) {
 	seen = make(chan control.Op, 1000)
@@ -338,4 +332,34 @@ func TestAttachToABusyPublisher(t *testing.T) {
 	}
 	close(stop)
 	must(t, <-done)
+}
+
+// Fear: the directory is started again between a grant and the word that it is used,
+// and a publisher or a subscriber is told that there is no such thing.
+func TestDirectoryRestartsWhileSomebodyAttaches(t *testing.T) {
+	watch(t, time.Minute)
+	b := newRoughBus(t, control.Policy{Kind: "block", Ns: int64(20 * time.Second)})
+	c := b.client()
+	for round := range 100 {
+		done := make(chan struct{})
+		go func() {
+			time.Sleep(time.Duration(round*37%2000) * time.Microsecond)
+			b.restart(c)
+			close(done)
+		}()
+		var p *Publisher
+		var s *Subscriber
+		err := ErrRegistryDown // this much may be said
+		for errors.Is(err, ErrRegistryDown) {
+			p, err = c.Publisher(bg(), "a.b", &PublisherOptions{Source: "s"})
+		}
+		must(t, err)
+		for err = ErrRegistryDown; errors.Is(err, ErrRegistryDown); {
+			s, err = c.Subscriber(bg(), "a.b", &SubscriberOptions{Mode: Lossless})
+		}
+		must(t, err)
+		<-done
+		must(t, s.Close())
+		must(t, p.Close())
+	}
 }
