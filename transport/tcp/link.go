@@ -139,11 +139,15 @@ func (l *link) pump(ctx context.Context) error {
 		}
 		worked, due := l.step(now)
 		if s != nil {
-			if s.control(now, &l.out); !l.out.empty() {
+			s.writing.Lock() // what is taken here is not overtaken by writeControl
+			s.control(now, &l.out)
+			var err error
+			if !l.out.empty() {
+				err = l.out.write(s.c, writeDeads*l.f.opt.Dead)
+			}
+			s.writing.Unlock()
+			if !l.out.empty() {
 				worked = true
-				s.writing.Lock()
-				err := l.out.write(s.c, writeDeads*l.f.opt.Dead)
-				s.writing.Unlock()
 				if err == nil && len(l.out.runs) > 0 {
 					err = l.torn()
 				}
