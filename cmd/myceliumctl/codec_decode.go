@@ -127,13 +127,14 @@ func (d *decoding) one(in io.Reader) error {
 	if len(b) > maxSingle {
 		return withHint(fmt.Errorf("%s: more than %s", d.name, config.FormatSize(maxSingle)), "--stream decodes many messages, one after the other")
 	}
-	missing := 0
+	missing, look := 0, d.checksum == codec.ChecksumIgnore
 	if h, err := codec.ParseHeader(b); err == nil && d.mode == codec.ModeRelay {
 		missing = codec.HeaderSize + int(h.PayloadSize) - len(b)
 		b = b[:len(b)+min(missing, 0)]
+		look = look || d.checksum == codec.ChecksumVerifyIfNonzero && h.Checksum == 0
 	}
 	var m codec.Message
-	if missing > 0 && d.checksum == codec.ChecksumIgnore {
+	if missing > 0 && look {
 		d.a.note(d.cmd, "%s missing at the end of the message", count(missing, "byte", "bytes"))
 		m, err = codec.View(b)
 	} else {

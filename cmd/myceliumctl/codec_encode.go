@@ -34,7 +34,8 @@ func newCodecEncodeCommand(a *app) *cobra.Command {
 		Long: `Make Protocol V2 messages of JSON objects in the shape of codec decode -o json,
 one after the other, from a file or stdin: of what decode printed, exactly the
 bytes that it was given. Objects that tell of skipped bytes and the summary of a
-stream are passed over.
+stream are passed over; so are, with a note, bytes after a message that --mode
+relay only counted.
 
 Written by hand, an object needs the header's relay_domain, version, source,
 flags, sequence and timestamp, and of each TLV its type with either fields, all
@@ -58,7 +59,7 @@ overrides that.`,
 			}
 			defer done()
 			out := bufio.NewWriterSize(cmd.OutOrStdout(), 64<<10)
-			err = f.encodeAll(a, name, in, out)
+			err = f.encodeAll(a, cmd, name, in, out)
 			if ferr := out.Flush(); err == nil {
 				err = ferr
 			}
@@ -77,7 +78,7 @@ var (
 	checksumChoices = []string{"keep", "compute", "zero"}
 )
 
-func (f *encodeFlags) encodeAll(a *app, name string, in io.Reader, out io.Writer) error {
+func (f *encodeFlags) encodeAll(a *app, cmd *cobra.Command, name string, in io.Reader, out io.Writer) error {
 	d := json.NewDecoder(in)
 	var line, msg []byte
 	for n := 1; ; n++ {
@@ -92,7 +93,10 @@ func (f *encodeFlags) encodeAll(a *app, name string, in io.Reader, out io.Writer
 		if err != nil {
 			return fmt.Errorf("%s: object %d, byte %d: %w", name, n, d.InputOffset(), err)
 		}
-		var tag struct{ Schema string }
+		var tag struct {
+			Schema   string
+			Trailing uint64 `json:"trailing_bytes"`
+		}
 		switch _ = json.Unmarshal(text, &tag); tag.Schema {
 		case schemaName("codec_skip"), schemaName("codec_stream"):
 			continue
@@ -113,6 +117,9 @@ func (f *encodeFlags) encodeAll(a *app, name string, in io.Reader, out io.Writer
 		}
 		if _, err := out.Write(line); err != nil {
 			return err
+		}
+		if tag.Trailing > 0 {
+			a.note(cmd, "object %d: %s after the message are not here, so not written", n, count(tag.Trailing, "byte", "bytes"))
 		}
 	}
 }

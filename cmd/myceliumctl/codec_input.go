@@ -30,6 +30,8 @@ func openInput(cmd *cobra.Command, args []string, form string) (r io.Reader, nam
 	switch {
 	case len(args) == 0 || len(args) == 1 && args[0] == "-":
 		r, name = cmd.InOrStdin(), "stdin"
+	case len(args) > 1 && textForm([]byte(strings.Join(args, " "))) == "raw":
+		return nil, "", done, usagef("%d arguments: want one file, - for stdin, or a message in hex or base64", len(args))
 	case len(args) > 1:
 		r, name = strings.NewReader(strings.Join(args, " ")), "argument"
 	default:
@@ -72,7 +74,10 @@ func isText(err error) bool {
 func textForm(head []byte) string {
 	hexDigits, base64Digits := true, true
 	for _, word := range bytes.Fields(head) {
-		digits := bytes.TrimPrefix(word, []byte("0x"))
+		digits := word
+		if len(word) > 1 && word[0] == '0' && isX(word[1]) {
+			digits = word[2:]
+		}
 		for _, c := range digits {
 			hexDigits = hexDigits && unhex(c) >= 0
 		}
@@ -105,6 +110,8 @@ func unhex(c byte) int {
 	}
 	return -1
 }
+
+func isX(c byte) bool { return c == 'x' || c == 'X' }
 
 // hexReader reads hex digits with any white space, and "0x" before each word.
 type hexReader struct {
@@ -145,13 +152,13 @@ func (h *hexReader) digit(first bool) (int, error) {
 		v := unhex(c)
 		switch {
 		case v >= 0:
-			if next, _ := h.r.Peek(1); first && c == '0' && len(next) == 1 && next[0] == 'x' {
+			if next, _ := h.r.Peek(1); first && c == '0' && len(next) == 1 && isX(next[0]) {
 				_, _ = h.r.Discard(1)
 				h.at++
 				continue
 			}
 			return v, nil
-		case strings.IndexByte(" \t\r\n", c) < 0:
+		case strings.IndexByte(" \t\r\n\v\f", c) < 0:
 			return 0, fmt.Errorf("%s: byte %d: %q is no hex digit", h.name, h.at-1, c)
 		}
 	}
