@@ -22,7 +22,7 @@ func (a *app) writeMessage(w io.Writer, m codec.Message, at uint64, d codec.Dial
 	fmt.Fprintln(w, a.title(title))
 	rows := newTable()
 	rows.row("relay_domain", uint8(h.Domain), d.DomainName(h.Domain))
-	rows.row("version", h.Version)
+	rows.row("version", h.Version, versionState(h.Version))
 	rows.row("source", uint8(h.Source), d.SourceName(h.Source))
 	rows.row("flags", h.Flags)
 	rows.row("sequence", h.Sequence)
@@ -58,6 +58,14 @@ func (a *app) writeMessage(w io.Writer, m codec.Message, at uint64, d codec.Dial
 	if err := c.Err(); err != nil {
 		fmt.Fprintf(w, "  %v\n", err)
 	}
+}
+
+// versionState tells a version that no producer writes and no reader of Torq's looks at.
+func versionState(v uint8) string {
+	if v == codec.Version {
+		return ""
+	}
+	return fmt.Sprintf("unusual, Torq writes %d", codec.Version)
 }
 
 func checksumState(m codec.Message, stored uint32) string {
