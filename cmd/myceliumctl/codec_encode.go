@@ -91,7 +91,12 @@ func (f *encodeFlags) encodeAll(a *app, cmd *cobra.Command, name string, in io.R
 			return nil
 		}
 		if err != nil {
-			return fmt.Errorf("%s: object %d, byte %d: %w", name, n, d.InputOffset(), err)
+			at := d.InputOffset()
+			var e *json.SyntaxError
+			if errors.As(err, &e) {
+				at = e.Offset - 1 // InputOffset is still where the object starts
+			}
+			return fmt.Errorf("%s: object %d, byte %d: %w", name, n, at, err)
 		}
 		var tag struct {
 			Schema   string
