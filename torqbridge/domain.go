@@ -191,6 +191,9 @@ func (d *domain) ingest(origin uint32, msgs [][]byte) uint64 {
 		case d.foreign(m):
 			d.stats.refused.Add(1)
 		default:
+			if h, _ := codec.ParseHeader(m); h.Version != codec.Version && d.stats.otherVersions.Add(1) == 1 {
+				d.log.Warn("torqbridge: a message of another protocol version: such are passed on as they are, and counted", "domain", d.cfg.Name, "version", h.Version)
+			}
 			keep = append(keep, m)
 		}
 	}

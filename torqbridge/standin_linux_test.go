@@ -258,6 +258,7 @@ func TestEchoAndFilterDoNotFollowTheConfiguration(t *testing.T) {
 	foreign := trade(1, "BTC", 1)
 	foreign[4] = 2 // Execution
 	m := trade(1, "BTC", 2)
+	m[5] = 2 // a version that no reader of Torq's looks at
 	for _, b := range [][]byte{legacy.Greeting, foreign, m} {
 		_, err := in.Write(b)
 		must(t, err)
@@ -270,7 +271,7 @@ func TestEchoAndFilterDoNotFollowTheConfiguration(t *testing.T) {
 		t.Error("the consumer's bytes are others")
 	}
 	silent(t, in)
-	if s := p.status(); s.Refused != 1 || s.Greetings != 1 || s.In != 1 {
+	if s := p.status(); s.Refused != 1 || s.Greetings != 1 || s.OtherVersions != 1 || s.In != 1 {
 		t.Errorf("status %+v", s)
 	}
 }

@@ -9,6 +9,7 @@ import (
 type counters struct {
 	in, fromBus, out                       atomic.Uint64
 	greetings, refused, truncated          atomic.Uint64
+	otherVersions                          atomic.Uint64
 	resyncs, skippedBytes                  atomic.Uint64
 	unmappable, oversize, notMessages      atomic.Uint64
 	droppedBefore, accepted, replays, lost atomic.Uint64
@@ -47,7 +48,8 @@ type Status struct {
 	Resyncs       uint64   `json:"resyncs,string"`
 	SkippedBytes  uint64   `json:"skipped_bytes,string"`
 	Truncated     uint64   `json:"truncated,string"`
-	Refused       uint64   `json:"refused,string"` // by the domain filter
+	Refused       uint64   `json:"refused,string"`        // by the domain filter
+	OtherVersions uint64   `json:"other_versions,string"` // of the protocol, than Torq writes; passed on
 	Unmappable    uint64   `json:"unmappable,string"`
 	Oversize      uint64   `json:"oversize,string"`     // too large for their topic
 	NotMessages   uint64   `json:"not_messages,string"` // frames on the bus that are no V2 message
@@ -67,7 +69,7 @@ func (d *domain) status() Status {
 		Domain: d.cfg.Name, Mode: d.mode, Phase: d.phase, Since: d.since, Reason: d.reason, Socket: d.cfg.Socket, Topics: int(st.topics.Load()),
 		Accepted: st.accepted.Load(), In: st.in.Load(), Out: st.out.Load(), FromBus: st.fromBus.Load(),
 		Greetings: st.greetings.Load(), Resyncs: st.resyncs.Load(), SkippedBytes: st.skippedBytes.Load(), Truncated: st.truncated.Load(),
-		Refused: st.refused.Load(), Unmappable: st.unmappable.Load(), Oversize: st.oversize.Load(), NotMessages: st.notMessages.Load(),
+		Refused: st.refused.Load(), OtherVersions: st.otherVersions.Load(), Unmappable: st.unmappable.Load(), Oversize: st.oversize.Load(), NotMessages: st.notMessages.Load(),
 		Replays: st.replays.Load(), Lost: st.lost.Load(), StalledNs: st.stalledNs.Load(), Dropped: st.droppedBefore.Load(),
 		FromRelay: st.fromRelay.Load(), ToRelay: st.toRelay.Load(), RelayRefused: st.relayRefused.Load(), RelayTooLarge: st.relayTooLarge.Load(),
 		Windows: []Window{},

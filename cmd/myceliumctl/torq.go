@@ -157,7 +157,7 @@ func (a *app) writeTorqStatus(w io.Writer, all []torqbridge.Status, whole bool) 
 func (a *app) writeTorqDetail(w io.Writer, s *torqbridge.Status) {
 	fmt.Fprintf(w, "\n%s on %s, %s since %s\n", s.Domain, s.Socket, s.Mode, s.Since.Format(time.DateTime))
 	fmt.Fprintf(w, "  %d clients accepted, %d connected, %d of them have sent; %d greetings, %d replays\n", s.Accepted, s.Clients, s.Producers, s.Greetings, s.Replays)
-	fmt.Fprintf(w, "  %d resyncs over %d bytes, %d cut off by the end of a connection, %d refused by the domain filter\n", s.Resyncs, s.SkippedBytes, s.Truncated, s.Refused)
+	fmt.Fprintf(w, "  %d resyncs over %d bytes, %d cut off by the end of a connection, %d refused by the domain filter, %d of another version passed on\n", s.Resyncs, s.SkippedBytes, s.Truncated, s.Refused, s.OtherVersions)
 	fmt.Fprintf(w, "  %d topics; %d messages unmapped, %d too large for their topic, %d frames on the bus were no message\n", s.Topics, s.Unmappable, s.Oversize, s.NotMessages)
 	fmt.Fprintf(w, "  waited %s for room on the bus; the relay refused %d messages, %d were too large for it\n", humanDuration(time.Duration(s.StalledNs)), s.RelayRefused, s.RelayTooLarge)
 	if s.RelayError != "" {
