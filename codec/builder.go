@@ -96,7 +96,7 @@ func (b *Builder) standard(typ TLVType, n int) []byte {
 		return b.grow(typ, n)
 	}
 	dst := b.dst[b.n:end]
-	dst[0], dst[1] = byte(typ), byte(n)
+	le.PutUint16(dst, uint16(typ)|uint16(n)<<8)
 	b.n = end
 	return dst[standardHead:]
 }

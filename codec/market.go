@@ -77,11 +77,25 @@ func (t *Trade) Put(b []byte) {
 	le.PutUint64(b[8:], uint64(t.Price))
 	le.PutUint64(b[16:], uint64(t.Volume))
 	le.PutUint64(b[24:], t.ExecutionTimestampNs)
-	le.PutUint16(b[32:], uint16(t.Instrument.Venue))
-	b[34] = byte(t.Instrument.Type)
-	b[35] = t.Instrument.Reserved
-	b[36] = byte(t.Side)
-	b[37], b[38], b[39] = t.Padding[0], t.Padding[1], t.Padding[2]
+	i, pad := &t.Instrument, &t.Padding
+	low := uint32(i.Venue) | uint32(i.Type)<<16 | uint32(i.Reserved)<<24
+	high := uint32(t.Side) | uint32(pad[0])<<8 | uint32(pad[1])<<16 | uint32(pad[2])<<24
+	le.PutUint64(b[32:], uint64(low)|uint64(high)<<32)
+}
+
+// PutMessage writes the message that is this Trade into b[:TradeMessageSize], all at
+// once: what a Builder makes of h and t. It panics if b is shorter.
+func (t *Trade) PutMessage(b []byte, h *Header, withChecksum bool) {
+	b = b[:TradeMessageSize]
+	h.put(b)
+	le.PutUint32(b[offPayloadSize:], TradeMessageSize-HeaderSize)
+	le.PutUint16(b[HeaderSize:], uint16(TypeTrade)|TradeSize<<8)
+	t.Put(b[HeaderSize+standardHead:])
+	var sum uint32
+	if withChecksum {
+		sum = Checksum(b)
+	}
+	le.PutUint32(b[offChecksum:], sum)
 }
 
 // Quote is the best bid and ask of an instrument. On the wire:

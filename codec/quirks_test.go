@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"hash/crc32"
+	"math"
 	"strings"
 	"testing"
 )
@@ -323,6 +324,26 @@ func TestShortChecksumIsAnother(t *testing.T) {
 		}
 		if got := Checksum(b[:n]); got != want {
 			t.Errorf("a message of %d bytes: %08x, want %08x", n, got, want)
+		}
+	}
+}
+
+func TestTradeInOnePieceIsTheBuilders(t *testing.T) {
+	trade := Trade{Instrument: InstrumentID{AssetID: 0x0102030405060708, Venue: 0xA1B2, Type: 0xC3, Reserved: 0xD4}, Price: math.MinInt64, Volume: -2,
+		ExecutionTimestampNs: math.MaxUint64, Side: 0xE5, Padding: [3]byte{0xF6, 0x07, 0x18}}
+	h := Header{Domain: 9, Version: 8, Source: 7, Flags: 6, Sequence: 5, TimestampNs: 4, PayloadSize: 3, Checksum: 2}
+	for _, withChecksum := range []bool{false, true} {
+		want, got := make([]byte, TradeMessageSize), bytes.Repeat([]byte{0xFF}, TradeMessageSize+1)
+		b := NewBuilder(want, h)
+		_ = b.AppendTrade(&trade)
+		if _, err := b.Finish(withChecksum); err != nil {
+			t.Fatal(err)
+		}
+		if n := testing.AllocsPerRun(100, func() { trade.PutMessage(got, &h, withChecksum) }); n != 0 {
+			t.Errorf("%v allocations", n)
+		}
+		if !bytes.Equal(got, append(want, 0xFF)) {
+			t.Errorf("checksum %v:\n% x, want\n% x", withChecksum, got, want)
 		}
 	}
 }

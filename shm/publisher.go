@@ -354,41 +354,20 @@ func (c *Claim) Commit() (seq uint64) {
 		return 0
 	}
 	p := c.p
-	c.p = nil
-	if p.protected {
-		seq = p.commit(c)
-	} else {
-		seq = p.commitGuarded(c)
+	if !p.protected {
+		_ = p.Protect(func() error { seq = c.Commit(); return nil })
+		return seq
 	}
-	p.endClaim()
-	return seq
-}
-
-// commitGuarded is commit outside Protect: after a memory fault nothing was
-// published, and the publisher's next call tells.
-func (p *Publisher) commitGuarded(c *Claim) (seq uint64) {
-	done, old := false, debug.SetPanicOnFault(true)
-	defer func() {
-		debug.SetPanicOnFault(old)
-		if !done {
-			var err error
-			p.caught(recover(), &err)
-		}
-	}()
-	seq = p.commit(c)
-	done = true
-	return seq
-}
-
-// commit seals the frame of an open claim.
-func (p *Publisher) commit(c *Claim) (seq uint64) {
-	n := uint64(c.n)
-	next := p.pos + layout.FrameBytes(n)
+	c.p = nil
+	pos, n := p.pos, uint64(c.n)
+	next := pos + layout.FrameBytes(n)
 	p.clearNext(next)
-	pos := p.pos
 	p.seal(layout.Meta(c.n, c.typ, 0, p.hdr.Hops), p.now())
-	if p.advance(next, n) {
-		_, _ = p.attend(pos)
+	due := p.advance(next, n)
+	p.endClaim()
+	if due {
+		seq, _ = p.attend(pos)
+		return seq
 	}
 	return p.seq - 1
 }

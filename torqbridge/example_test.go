@@ -53,11 +53,7 @@ func producer(ctx context.Context, trade *codec.Trade, now uint64) {
 	// For each trade:
 	claim, err := pub.Claim(uint16(codec.TypeTrade), codec.TradeMessageSize)
 	check(err)
-	build := codec.NewBuilder(claim.Bytes(), codec.Header{Version: codec.Version, Source: codec.SourceCoinbase, TimestampNs: now})
-	err = build.AppendTrade(trade)
-	check(err)
-	_, err = build.Finish(false)
-	check(err)
+	trade.PutMessage(claim.Bytes(), &codec.Header{Version: codec.Version, Source: codec.SourceCoinbase, TimestampNs: now}, false)
 	claim.Commit()
 }
 

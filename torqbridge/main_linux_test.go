@@ -161,11 +161,8 @@ func (p *place) status() Status {
 // trade is message number seq of a source, as Torq's collectors send them.
 func trade(source codec.Source, symbol string, seq uint64) []byte {
 	b := make([]byte, codec.TradeMessageSize)
-	build := codec.NewBuilder(b, codec.Header{Domain: codec.DomainMarketData, Version: codec.Version, Source: source, Sequence: seq, TimestampNs: uint64(time.Now().UnixNano())})
-	_ = build.AppendTrade(&codec.Trade{Instrument: codec.Coin(codec.VenueKraken, symbol), Price: int64(seq), Volume: 1})
-	if _, err := build.Finish(false); err != nil {
-		panic(err)
-	}
+	t := codec.Trade{Instrument: codec.Coin(codec.VenueKraken, symbol), Price: int64(seq), Volume: 1}
+	t.PutMessage(b, &codec.Header{Domain: codec.DomainMarketData, Version: codec.Version, Source: source, Sequence: seq, TimestampNs: uint64(time.Now().UnixNano())}, false)
 	return b
 }
 

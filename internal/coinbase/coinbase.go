@@ -51,14 +51,9 @@ const MessageBytes = codec.TradeMessageSize
 // Put writes the match into b[:MessageBytes] as a message with this sequence
 // in its header. It panics if b is shorter.
 func (m *Match) Put(b []byte, sequence uint64) {
-	var build codec.Builder
-	build.Start(b[:MessageBytes], &codec.Header{Domain: codec.DomainMarketData, Version: codec.Version,
-		Source: codec.SourceCoinbase, Sequence: sequence, TimestampNs: m.TimeNs})
 	t := m.Trade()
-	_ = build.AppendTrade(&t)
-	if _, err := build.Finish(false); err != nil {
-		panic(err) // the size is right and nothing else can fail
-	}
+	t.PutMessage(b, &codec.Header{Domain: codec.DomainMarketData, Version: codec.Version,
+		Source: codec.SourceCoinbase, Sequence: sequence, TimestampNs: m.TimeNs}, false)
 }
 
 // RecordError is one record that is not a usable match.

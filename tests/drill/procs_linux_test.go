@@ -33,14 +33,10 @@ var symbols = []string{"BTC/USD", "ETH/USD", "SOL/USD", "DOGE/USD"}
 
 // message is number seq of a source.
 func message(b []byte, source codec.Source, seq uint64) []byte {
-	build := codec.NewBuilder(b[:codec.TradeMessageSize], codec.Header{Domain: codec.DomainMarketData, Version: codec.Version, Source: source,
-		Sequence: seq, TimestampNs: uint64(time.Now().UnixNano())})
-	_ = build.AppendTrade(&codec.Trade{Instrument: codec.Coin(codec.VenueCoinbase, symbols[seq%4]), Price: int64(seq), Volume: 1})
-	n, err := build.Finish(false)
-	if err != nil {
-		panic(err)
-	}
-	return b[:n]
+	t := codec.Trade{Instrument: codec.Coin(codec.VenueCoinbase, symbols[seq%4]), Price: int64(seq), Volume: 1}
+	t.PutMessage(b, &codec.Header{Domain: codec.DomainMarketData, Version: codec.Version, Source: source,
+		Sequence: seq, TimestampNs: uint64(time.Now().UnixNano())}, false)
+	return b[:codec.TradeMessageSize]
 }
 
 // send calls f for one message after the other, some thousand a second, until
