@@ -2,6 +2,7 @@ package torqbridge
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/binary"
 	"encoding/json"
@@ -16,6 +17,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/torq/mycelium/codec"
 	"github.com/torq/mycelium/internal/clock"
@@ -77,6 +80,38 @@ var _ = testproc.Register("bridge", func(args []string) error {
 		stop()
 	}()
 	return Serve(ctx, cfg, Options{Ready: func() { fmt.Println("ready") }})
+})
+
+// producer PATH TOGETHER SOURCE is an old producer: it writes so many messages at a time,
+// as fast as the socket takes them, by a write(2) that blocks. For each line that it is
+// sent it says how many it has written.
+var _ = testproc.Register("producer", func(args []string) error {
+	together, err := strconv.Atoi(args[1])
+	if err != nil {
+		return err
+	}
+	source, err := strconv.Atoi(args[2])
+	if err != nil {
+		return err
+	}
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+	if err != nil {
+		return err
+	}
+	if err := unix.Connect(fd, &unix.SockaddrUnix{Name: args[0]}); err != nil {
+		return err
+	}
+	m := bytes.Repeat(trade(codec.Source(source), "BTC", 1), together)
+	var sent atomic.Uint64
+	go func() {
+		for err := error(nil); err == nil; sent.Add(uint64(together)) {
+			_, err = unix.Write(fd, m)
+		}
+	}()
+	for asked := bufio.NewScanner(os.Stdin); asked.Scan(); {
+		fmt.Println(sent.Load())
+	}
+	return nil
 })
 
 // bench is a relay and a bridge side by side, with three domains each.
@@ -274,19 +309,13 @@ func BenchmarkDirect(b *testing.B) {
 	}
 }
 
-// flood sends on three sockets as fast as they take it for a while, coalesced so
-// many at a time, and returns what arrived per second: at consumers, on the bus if
+// flood has three producers send as fast as the sockets take it for a while, so many
+// messages at a time, and returns what arrived per second: at consumers, on the bus if
 // onBus counts there, or else in the sockets.
 func (x *bench) flood(prefix string, together int, consumers bool, onBus *atomic.Uint64) float64 {
 	const took = 2 * time.Second
-	var arrived, sent atomic.Uint64
-	switch {
-	case onBus == nil && consumers:
-		onBus = &arrived
-	case onBus == nil:
-		onBus = &sent
-	}
-	var readers, writers sync.WaitGroup
+	var arrived atomic.Uint64
+	var readers sync.WaitGroup
 	var conns []*net.UnixConn
 	if consumers {
 		for _, name := range domainNames {
@@ -305,34 +334,32 @@ func (x *bench) flood(prefix string, together int, consumers bool, onBus *atomic
 		}
 	}
 	time.Sleep(200 * time.Millisecond)
-	quit := make(chan struct{})
+	var producers []*testproc.Proc
 	for i, name := range domainNames {
-		to := dialRaw(x.b, x.socket(prefix+name))
-		conns = append(conns, to)
-		writers.Go(func() {
-			var m []byte
-			for range together {
-				m = append(m, trade(codec.Source(i+1), "BTC", 1)...)
-			}
-			for {
-				select {
-				case <-quit:
-					return
-				default:
-				}
-				if _, err := to.Write(m); err != nil {
-					return
-				}
-				sent.Add(uint64(together))
-			}
-		})
+		producers = append(producers, testproc.Start(x.b, "producer", []string{x.socket(prefix + name), strconv.Itoa(together), strconv.Itoa(i + 1)}, nil))
+	}
+	sofar := func() (n uint64) {
+		switch {
+		case onBus != nil:
+			return onBus.Load()
+		case consumers:
+			return arrived.Load()
+		}
+		for _, p := range producers {
+			fmt.Fprintln(p.Stdin)
+			sent, err := strconv.ParseUint(p.Line(), 10, 64)
+			must(x.b, err)
+			n += sent
+		}
+		return n
 	}
 	time.Sleep(took / 4)
-	begin, before := time.Now(), onBus.Load()
+	begin, before := time.Now(), sofar()
 	time.Sleep(took)
-	n, spent := onBus.Load()-before, time.Since(begin)
-	close(quit)
-	writers.Wait()
+	n, spent := sofar()-before, time.Since(begin)
+	for _, p := range producers {
+		p.Kill()
+	}
 	for _, c := range conns {
 		_ = c.Close()
 	}
