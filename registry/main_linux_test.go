@@ -299,12 +299,6 @@ var _ = testproc.Register("count", func(args []string) error {
 	fmt.Println("ready")
 	n := uint64(0)
 	for {
-		select {
-		case <-stop:
-			fmt.Println(n)
-			return p.Close()
-		default:
-		}
 		for range 16 {
 			seq, err := p.Publish(1, []byte(strconv.FormatUint(n, 10)))
 			if err != nil {
@@ -315,7 +309,12 @@ var _ = testproc.Register("count", func(args []string) error {
 			}
 			n++
 		}
-		time.Sleep(200 * time.Microsecond)
+		select {
+		case <-stop:
+			fmt.Println(n)
+			return p.Close()
+		case <-time.After(200 * time.Microsecond):
+		}
 	}
 })
 

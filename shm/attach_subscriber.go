@@ -228,7 +228,7 @@ func (s *Subscriber) openReader(m *control.Message, f *os.File, joined *joinedAg
 		r.neverEvicts = policyOf(m.LaneInfo.Policy).Kind != PolicyEvict
 	}
 	defer func() { r.acknowledge(s.acked) }()
-	if s.resumed && r.resume(m.LaneInfo != nil && m.LaneInfo.New) {
+	if s.resumed && r.resume(s.opts.Mode == Lossless, m.LaneInfo != nil && m.LaneInfo.New) {
 		return r, nil
 	}
 	if m.LaneInfo == nil || !m.LaneInfo.New {

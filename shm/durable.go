@@ -67,7 +67,7 @@ func takeOver(mem []byte, h layout.CursorHeader, o SubscriberOptions) (*Subscrib
 
 // resume puts the reader of a lane where the owner before was. It reports false if
 // that one had nothing of the lane, and the lane is to be read from a start.
-func (r *reader) resume(isNew bool) bool {
+func (r *reader) resume(lossless, isNew bool) bool {
 	if atomic.LoadUint64(r.slotLane) != r.hdr.Epoch.Low() {
 		if r.held && !isNew { // joined by the owner before, who never read of it
 			r.pos, r.fresh = r.join, r.join != r.hdr.FirstPos
@@ -79,15 +79,31 @@ func (r *reader) resume(isNew bool) bool {
 	if pos%layout.Align != 0 || seqlock.Before(pos, r.hdr.FirstPos) || pos >= layout.MaxPos {
 		return false // not a cursor that this library has stored
 	}
-	r.pos, r.want, r.fresh = pos, seq, false
-	if at, ok := r.sequenceAt(pos); ok && seqlock.Before(at, seq) {
-		r.want = at // killed between the two stores
+	switch at, ok := r.sequenceAt(pos); {
+	case ok && !seqlock.After(at, seq):
+		r.pos, r.want = pos, at // before seq: killed between the two stores
+	case lossless && (!r.held || pos == r.join):
+		r.startInHistory(pos, seq)
+	default:
+		r.pos, r.want = pos, seq
+		if ok { // in history, and evicted since
+			r.loose = CauseEvicted
+		}
 	}
 	r.resumed = atomic.LoadUint64(r.slotEpoch) == r.hdr.Epoch.Low()
 	if !r.resumed && r.held { // it was evicted
 		r.behindJoin()
 	}
 	return true
+}
+
+// startInHistory moves to seq, of an owner that was still reading what lies before
+// the cursor, or at its very end: what is still there of it is not lost.
+func (r *reader) startInHistory(cursor, seq uint64) {
+	r.startAt(seq)
+	if seqlock.Before(cursor, r.pos) && !r.overrun(cursor) {
+		r.pos = cursor
+	}
 }
 
 // behindJoin has a reader that was evicted, and is held from J on, read what lies

@@ -264,3 +264,73 @@ func TestTornCursorIsReadFromItsPosition(t *testing.T) {
 	must(t, p.Close())
 	must(t, s.Forget(bg()))
 }
+
+// Fear: the owner goes away while it reads what lies before J. Its cursor is J, but
+// the sequence beside it is not the one of J: whoever comes next finds the lane
+// corrupt, or takes for lost what is still there.
+func TestDurableSubscriberGoesOnInHistory(t *testing.T) {
+	watch(t, time.Minute)
+	for _, test := range []struct {
+		name   string
+		behind int // frames after J
+		ended  bool
+	}{{"live", 30, false}, {"live, nothing after J", 0, false}, {"ended", 30, true}, {"ended at J", 0, true}} {
+		t.Run(test.name, func(t *testing.T) {
+			_, c := openBus(t, LocalOptions{RingBytes: small})
+			p := publisher(t, c, "a.b", PublisherOptions{})
+			publishN(t, p, 100)
+			p.Flush() // J is behind them
+			o := durableOptions(Lossless)
+			o.Start = StartOldest()
+			s := subscriber(t, c, "a.b", o)
+			ta := newTally()
+			for n := 0; n < 40; {
+				got, err := s.Poll(ta.frame, 40-n)
+				must(t, err)
+				n += got
+			}
+			must(t, s.Close())
+			publishN(t, p, test.behind)
+			if test.ended {
+				must(t, p.Close())
+			}
+			s = subscriber(t, c, "a.b", o)
+			if !test.ended {
+				publishN(t, p, 5)
+				test.behind += 5
+			}
+			pollUntil(t, s, ta.frame, func() bool { n, _ := ta.total(); return n == uint64(100+test.behind) })
+			readOut(t, s, ta.frame)
+			must(t, ta.err)
+			must(t, p.Close())
+			must(t, s.Forget(bg()))
+		})
+	}
+}
+
+// Fear: the owner was evicted after it went away in history, and the lane is called
+// corrupt because its sequence is older than its cursor.
+func TestSequenceBehindTheCursorIsAGap(t *testing.T) {
+	watch(t, time.Minute)
+	_, c := openBus(t, LocalOptions{RingBytes: small})
+	p := publisher(t, c, "a.b", PublisherOptions{})
+	s := subscriber(t, c, "a.b", durableOptions(Lossless))
+	ta := newTally()
+	publishN(t, p, 20)
+	readOut(t, s, ta.frame)
+	publishN(t, p, 20)
+	slot := layout.OffSlots + uint64(s.lanes[0].hdr.Lane)*layout.SlotBytes
+	*word64(s.mem, slot+layout.SlotSeq) = 5
+	s.opts.Keep = 0 // Close stores no cursors
+	s.worked = false
+	must(t, s.Close())
+	s = subscriber(t, c, "a.b", durableOptions(Lossless))
+	var gap *GapError
+	if _, err := s.Poll(ta.frame, 0); !errors.As(err, &gap) || gap.From != 5 || gap.Next != 20 {
+		t.Errorf("%v, want a gap from 5 to 20", err)
+	}
+	pollUntil(t, s, ta.frame, func() bool { n, _ := ta.total(); return n == 40 })
+	must(t, ta.err)
+	must(t, p.Close())
+	must(t, s.Forget(bg()))
+}

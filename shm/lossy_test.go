@@ -207,6 +207,26 @@ func TestStartsInHistory(t *testing.T) {
 	}
 }
 
+// Fear: a start that is yet to come, lapped before it was found: what comes is older
+// than what was asked for, and the lane is called corrupt.
+func TestStartAheadIsLapped(t *testing.T) {
+	watch(t, time.Minute)
+	_, c := openBus(t, LocalOptions{RingBytes: small})
+	p := publisher(t, c, "a", PublisherOptions{})
+	s := subscriber(t, c, "a", SubscriberOptions{})
+	must(t, s.admit())
+	must(t, send(p, 5000))
+	r := s.lanes[0]
+	r.pos, r.want, r.loose = r.hdr.FirstPos, 1<<40, CauseStart // as startAt leaves it
+	seen := 0
+	pollUntil(t, s, func(Frame) { seen++ }, func() bool {
+		must(t, send(p, 1))
+		return seen > 0
+	})
+	must(t, s.Close())
+	must(t, p.Close())
+}
+
 // History before the join is not held: what of it goes is a gap, what was joined
 // stays.
 func TestLosslessReaderOfHistory(t *testing.T) {

@@ -133,15 +133,23 @@ func (r *reader) closeSlot() { seqlock.StoreRelease(r.slotEpoch, 0) }
 // cursor is what may be overwritten no longer: never before J, which is where
 // protection starts even while older history is read.
 func (r *reader) cursor() uint64 {
-	pos := r.pos
-	if r.acks != nil {
-		pos = r.acks.pos
-	}
 	if r.held {
-		return seqlock.Max(r.join, pos)
+		return seqlock.Max(r.join, r.done())
 	}
-	return pos
+	return r.done()
 }
+
+// done is where the frames begin that are still wanted.
+func (r *reader) done() uint64 {
+	if r.acks != nil {
+		return r.acks.pos
+	}
+	return r.pos
+}
+
+// inHistory reports whether the reader is before J. Its cursor stays at J, and only
+// the sequence beside it tells how far it has come.
+func (r *reader) inHistory() bool { return r.held && seqlock.Before(r.done(), r.join) }
 
 // publish stores the cursor, and reports whether the publisher has let go of
 // this reader.
@@ -151,7 +159,7 @@ func (r *reader) publish() (evicted bool) {
 }
 
 func (r *reader) storeCursor() {
-	if c := r.cursor(); c != r.published {
+	if c := r.cursor(); c != r.published || r.inHistory() {
 		r.published = c
 		// The sequence first: a durable subscriber that is killed in between reads
 		// from the older position, and never misses what is due.

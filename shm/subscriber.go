@@ -427,7 +427,7 @@ func (s *Subscriber) deliver(r *reader, b []byte, h func(Frame), limit int) (n i
 // reports the gap before it; anywhere else a jump is corruption.
 func (s *Subscriber) resume(r *reader, seq uint64) error {
 	switch {
-	case r.fresh:
+	case r.fresh, r.loose == CauseStart && seqlock.Before(seq, r.want): // the start asked for is yet to come
 		r.fresh, r.want = false, seq
 	case seq == r.want:
 	case r.loose != 0 && seqlock.After(seq, r.want):
