@@ -144,6 +144,13 @@ func explain(err error) (text, hint string) {
 	case code == exitUnreachable:
 		text, _, _ = strings.Cut(text, " (is the registry running?")
 		hint = "start a registry with: myceliumctl registry serve, or name its socket with --registry"
+	case code == exitPermission && errors.Is(err, shm.ErrRegistryDown): // it is not, as far as anybody knows
+		text, _, _ = strings.Cut(strings.TrimPrefix(text, shm.ErrRegistryDown.Error()+": "), " (registry.access")
+		hint = "registry.access and the mode of the socket's directory say who may connect: ask the owner of the bus for access, or run as that user"
+	case code == exitNoSpace:
+		hint = "free shared memory, or give the bus directory's file system more"
+	case errors.Is(err, shm.ErrBackpressure):
+		hint = "myceliumctl inspect TOPIC shows who is behind; the topic's policy says what a publisher does about it"
 	case code == exitPermission:
 		hint = "ask the owner of the bus for access, or run as that user"
 	}
