@@ -31,7 +31,7 @@ func TestInspectTellsWhatTheWordsSay(t *testing.T) {
 	lossy := b.dial().subscriber("a.*", subOptions{mode: layout.Lossy})
 	p := b.dial().publisher("a.b", "s")
 	p.publish(100, 100, 100)
-	p.write(layout.OffMetrics, words(2, 3, 300, 0, 0, 7))
+	p.write(layout.OffMetrics, words(2, 2, 200, 0, 0, 7)) // before the third
 	p.write(layout.OffLaneBeat, words(4, uint64(clock.Mono()-int64(time.Second))))
 	s.slot(p.g.Number, p.lane, p.head.FirstPos+160, 1)
 	lossy.slot(p.g.Number, p.lane, p.pos+160, 9) // ahead of what it can have read
@@ -60,7 +60,7 @@ func TestInspectTellsWhatTheWordsSay(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if info.LaneCount != 6 || info.Publishers != 3 || info.Subscribers != 2 || info.Frames != 5 || info.Bytes != 300 || info.Policy != "evict:1s" || info.Ring != layout.MinRing {
+	if info.LaneCount != 6 || info.Publishers != 3 || info.Subscribers != 2 || info.Frames != 5 || info.Bytes != 301 || info.Policy != "evict:1s" || info.Ring != layout.MinRing {
 		t.Errorf("topic %+v", info)
 	}
 	states := map[string]string{}
@@ -68,7 +68,7 @@ func TestInspectTellsWhatTheWordsSay(t *testing.T) {
 		states[l.Source] = l.State
 		switch l.Source {
 		case "s":
-			if l.NextSeq != 3 || l.Tail != p.pos || l.PID != uint32(os.Getpid()) || l.Metrics["frames"] != 3 || l.Metrics["backpressure"] != 7 ||
+			if l.NextSeq != 3 || l.Tail != p.pos || l.PID != uint32(os.Getpid()) || l.Metrics["frames"] != 3 || l.Metrics["bytes"] != 300 || l.Metrics["backpressure"] != 7 ||
 				l.BeatAgeNs < int64(time.Second) || l.BeatAgeNs > int64(time.Minute) || l.Intent < l.Tail || l.Epoch != p.lane {
 				t.Errorf("lane %+v", l)
 			}
@@ -85,9 +85,13 @@ func TestInspectTellsWhatTheWordsSay(t *testing.T) {
 		t.Fatalf("subscribers %+v", info.Subs)
 	}
 	u, v := info.Subs[0], info.Subs[1]
-	if u.Mode != "lossless" || !u.Sleeping || u.Metrics["bytes"] != 22 || u.BeatAge != -1 || len(u.Lanes) != 1 ||
+	if u.Mode != "lossless" || !u.Sleeping || u.Metrics["bytes"] != 22 || u.BeatAge != -1 || len(u.Lanes) != 5 ||
 		u.Lanes[0].LagFrames != 2 || u.Lanes[0].LagBytes != p.pos-p.head.FirstPos-160 {
 		t.Errorf("subscriber %+v", u)
+	}
+	// What it was joined for and has not got to yet holds the publisher, too.
+	if got := u.Lanes[1]; got.Lane != closed.lane || got.Seq != 0 || got.LagFrames != 1 || got.LagBytes != 64 {
+		t.Errorf("a lane that the subscriber has not opened: %+v", got)
 	}
 	if v.Mode != "lossy" || v.Sleeping || len(v.Lanes) != 1 || v.Lanes[0].LagFrames != 0 || v.Lanes[0].LagBytes != 0 {
 		t.Errorf("subscriber %+v", v)

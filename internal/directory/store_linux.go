@@ -260,7 +260,7 @@ func (s *store) end(r ref, h *layout.LaneHeader) (pos, seq uint64) {
 		return h.FirstPos, h.FirstSeq
 	}
 	defer f.Close()
-	return walk(f, h, h.Ring)
+	return walk(f, h, h.Ring, nil)
 }
 
 func (s *store) slotEpoch(r ref, number uint32) uint64 {
