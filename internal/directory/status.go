@@ -389,7 +389,7 @@ func (s *Server) Stats() control.Stats {
 	return control.Stats{
 		Incarnation: c.bus.Incarnation, UptimeNs: int64(c.opt.Now().Sub(s.start)),
 		Topics: len(c.topics), Lanes: len(c.lanes), Subscribers: len(c.subs), Connections: len(c.sessions),
-		ShmBytes: c.shmBytes, ShmLimitBytes: c.opt.Quotas.MaxShmBytes, Counters: maps.Clone(c.counters),
+		ShmBytes: c.shmBytes, ShmLimitBytes: c.opt.Quotas.MaxShmBytes, ShmFreeBytes: s.store.free(), Counters: maps.Clone(c.counters),
 	}
 }
 

@@ -116,6 +116,35 @@ func TestInspectTellsWhatTheWordsSay(t *testing.T) {
 	_ = fresh
 }
 
+func TestAPlanIsNotWhatCreateMakes(t *testing.T) {
+	b := newBus(t, func(o *Options) {
+		o.Quotas.MaxTopics = 1
+		o.Authorize = func(_ control.Peer, name string, v Verb) error {
+			if name == "secret" {
+				return control.Errorf(control.CodePermission, "no")
+			}
+			return nil
+		}
+	})
+	c := b.dial()
+	spec := &control.TopicSpec{Ring: 1 << 20, Policy: &control.Policy{Kind: "block", Ns: int64(time.Second)}}
+	planned := c.ok(&control.Message{Op: control.OpPlan, Topic: "a", TopicSpec: spec}).m.Topics
+	if st := b.s.Stats(); len(planned) != 1 || st.Topics != 0 || st.ShmFreeBytes == 0 {
+		t.Fatalf("plan %+v, bus %+v", planned, st)
+	}
+	c.ok(&control.Message{Op: control.OpCreate, Topic: "a", TopicSpec: spec})
+	made, err := b.s.Inspect("a")
+	if p := planned[0]; err != nil || p.Ring != made.Ring || p.MaxMsg != made.MaxMsg || p.Step != made.Step || p.Policy != made.Policy || p.Policy != "block:1s" {
+		t.Errorf("planned %+v, made %+v, %v", p, made, err)
+	}
+	c.ok(&control.Message{Op: control.OpPlan, Topic: "a", TopicSpec: spec})
+	c.refused(&control.Message{Op: control.OpPlan, Topic: "a"}, control.CodeExists)
+	c.refused(&control.Message{Op: control.OpPlan, Topic: "b"}, control.CodeQuota)
+	c.refused(&control.Message{Op: control.OpPlan, Topic: "a..b"}, control.CodeInvalid)
+	c.refused(&control.Message{Op: control.OpPlan, Topic: "secret"}, control.CodePermission)
+	c.refused(&control.Message{Op: control.OpPlan, Topic: "b", TopicSpec: &control.TopicSpec{Ring: 3}}, control.CodeInvalid)
+}
+
 func TestListIsTooLongForOnePacket(t *testing.T) {
 	b := newBus(t, func(o *Options) { o.Quotas.RequestsPerSecond = -1 })
 	c := b.dial()

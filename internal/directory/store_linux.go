@@ -65,6 +65,15 @@ func (s *store) close() {
 	}
 }
 
+// free is how many bytes the file system has left; 0 if it does not say.
+func (s *store) free() uint64 {
+	var st unix.Statfs_t
+	if err := unix.Fstatfs(int(s.root.Fd()), &st); err != nil {
+		return 0
+	}
+	return st.Bavail * uint64(st.Bsize)
+}
+
 // ownDir opens a directory that must be no link, ours, and closed to others.
 func ownDir(at int, name, path string) (*os.File, error) {
 	if err := unix.Mkdirat(at, name, 0o700); err != nil && !errors.Is(err, unix.EEXIST) {
