@@ -92,6 +92,25 @@ func TestBytesFromOthersCannotMoveTheCursor(t *testing.T) {
 	}
 }
 
+func TestALineThatATerminalWouldWrapIsCutOrCountedAsWhatItIs(t *testing.T) {
+	for _, c := range []struct {
+		text    string
+		columns int
+		fit     string
+		rows    int
+	}{
+		{"12345\n", 0, "12345", 1}, {"12345\n", 5, "1234", 1}, {"12345\n", 6, "12345", 1}, {"12345\n", 4, "123", 2}, {"12345\n", 1, "12345", 5},
+		{"\x1b[1m12345\x1b[0m\n", 5, "", 1}, {"\x1b[1m123456\x1b[0m\n", 5, "", 2}, {"a\n\nb\n", 5, "", 3}, {"", 5, "", 0},
+	} {
+		if line := strings.TrimSuffix(c.text, "\n"); c.fit != "" && fit(line, c.columns) != c.fit {
+			t.Errorf("%q in %d columns: %q", line, c.columns, fit(line, c.columns))
+		}
+		if n := rows(c.text, c.columns); n != c.rows {
+			t.Errorf("%q in %d columns takes %d lines, want %d", c.text, c.columns, n, c.rows)
+		}
+	}
+}
+
 func TestFiguresReadWell(t *testing.T) {
 	for got, want := range map[string]string{
 		humanCount(0): "0", humanCount(999): "999", humanCount(1234): "1.2k", humanCount(412000): "412k", humanCount(3.44e6): "3.4M",

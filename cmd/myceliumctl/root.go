@@ -36,6 +36,7 @@ type app struct {
 	running bool // a command has begun: what fails from here on is not a matter of usage
 
 	stdinTTY, stdoutTTY, stderrTTY bool
+	outFD, errFD                   int
 
 	live atomic.Bool // a line of progress stands on stderr
 }
@@ -66,6 +67,7 @@ func run(args []string, in, out, errOut *os.File) int {
 	a := &app{
 		stdout:   &stdout{w: out},
 		stdinTTY: term.IsTerminal(int(in.Fd())), stdoutTTY: term.IsTerminal(int(out.Fd())), stderrTTY: term.IsTerminal(int(errOut.Fd())),
+		outFD: int(out.Fd()), errFD: int(errOut.Fd()),
 	}
 	root := newRoot(a, in, errOut)
 	root.SetArgs(args)
