@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -179,7 +178,7 @@ func (a *app) report(w io.Writer, err error) int {
 		if errors.As(err, &bad) {
 			o.Reason, o.Offset = bad.reason, &bad.offset
 		}
-		b, _ := json.Marshal(o)
+		b, _ := marshal(o)
 		fmt.Fprintf(w, "%s\n", b)
 		return code
 	}
