@@ -1,9 +1,11 @@
 package directory
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,6 +16,7 @@ import (
 	"github.com/torq/mycelium/internal/control"
 	"github.com/torq/mycelium/internal/layout"
 	"github.com/torq/mycelium/internal/topic"
+	"golang.org/x/sys/unix"
 )
 
 // words is a cell: a sequence word and what it guards.
@@ -114,6 +117,28 @@ func TestInspectTellsWhatTheWordsSay(t *testing.T) {
 		t.Errorf("inspect without files: %v %+v", err, info)
 	}
 	_ = fresh
+}
+
+func TestABusOnADiskIsSlowAndNobodyKnowsWhy(t *testing.T) {
+	for _, base := range []string{"/dev/shm", os.TempDir()} {
+		var at unix.Statfs_t
+		if err := unix.Statfs(base, &at); err != nil {
+			t.Fatal(err)
+		}
+		dir, err := os.MkdirTemp(base, "mycelium-test-")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = os.RemoveAll(dir) })
+		var log bytes.Buffer
+		newBus(t, func(o *Options) {
+			o.Dir = filepath.Join(dir, "bus")
+			o.Log = slog.New(slog.NewTextHandler(&log, nil))
+		})
+		if warned := strings.Contains(log.String(), "on a disk"); warned != (at.Type != unix.TMPFS_MAGIC) {
+			t.Errorf("in %s, type %#x, warned %v: %s", base, at.Type, warned, log.String())
+		}
+	}
 }
 
 func TestAPlanIsNotWhatCreateMakes(t *testing.T) {

@@ -74,6 +74,15 @@ func (s *store) free() uint64 {
 	return st.Bavail * uint64(st.Bsize)
 }
 
+// inMemory reports whether the file system is one that no disk is behind, or does not say.
+func (s *store) inMemory() bool {
+	var st unix.Statfs_t
+	if err := unix.Fstatfs(int(s.root.Fd()), &st); err != nil {
+		return true
+	}
+	return st.Type == unix.TMPFS_MAGIC || st.Type == unix.RAMFS_MAGIC || st.Type == unix.HUGETLBFS_MAGIC
+}
+
 // ownDir opens a directory that must be no link, ours, and closed to others.
 func ownDir(at int, name, path string) (*os.File, error) {
 	if err := unix.Mkdirat(at, name, 0o700); err != nil && !errors.Is(err, unix.EEXIST) {
