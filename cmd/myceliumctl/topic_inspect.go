@@ -53,7 +53,7 @@ tells it there (node_id), HOPS how many links they came over.`,
 func (a *app) writeTopic(w io.Writer, t *topicStatus) {
 	fmt.Fprintln(w, a.title(t.Topic))
 	fmt.Fprintf(w, "ring %s, max message %s, credit step %s, policy %s\n", config.FormatSize(t.RingBytes), config.FormatSize(uint64(t.MaxMessageBytes)), config.FormatSize(t.StepBytes), t.Policy)
-	fmt.Fprintf(w, "%d messages, %s\n", t.Messages, humanBytes(float64(t.Bytes)))
+	fmt.Fprintf(w, "%d %s, %s\n", t.Messages, plural(t.Messages, "message", "messages"), humanBytes(float64(t.Bytes)))
 
 	fmt.Fprintf(w, "\n%d %s", t.Lanes, plural(t.Lanes, "lane", "lanes"))
 	titles := []string{"SOURCE", "STATE", ">SEQ", ">MESSAGES", ">BYTES", ">STALLED", ">EVICTED", ">BEAT", ">UID", ">PID", ">LANE", "EPOCH"}
