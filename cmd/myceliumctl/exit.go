@@ -140,6 +140,8 @@ func explain(err error) (text, hint string) {
 	switch code := exitCode(err); {
 	case errors.Is(err, torqbridge.ErrBridgeDown):
 		hint = "start it with: myceliumctl torq serve --config FILE, or name its socket with --control"
+	case code == exitUnreachable && errors.Is(err, context.DeadlineExceeded):
+		hint = "who listens on the socket does not answer: see what its process does, and its log"
 	case code == exitUnreachable:
 		text, _, _ = strings.Cut(text, " (is the registry running?")
 		hint = "start a registry with: myceliumctl registry serve, or name its socket with --registry"

@@ -63,8 +63,10 @@ func TestEveryKindOfErrorHasItsExitCode(t *testing.T) {
 func TestAnErrorIsOneLineWithTheWayOutOnce(t *testing.T) {
 	a := &app{color: "never"}
 	for want, err := range map[string]error{
-		"error: a; b\n":         errors.New("a\nb\n"),
-		"error: a (do b)\n":     withHint(errors.New("a"), "do b"),
+		"error: a; b\n":     errors.New("a\nb\n"),
+		"error: a (do b)\n": withHint(errors.New("a"), "do b"),
+		"error: registry is down: hello: context deadline exceeded (who listens on the socket does not answer: see what its process does, and its log)\n":                         fmt.Errorf("%w: hello: %w", shm.ErrRegistryDown, context.DeadlineExceeded),
+		"error: dial: permission denied (registry.access and the mode of the socket's directory say who may connect: ask the owner of the bus for access, or run as that user)\n": fmt.Errorf("%w: dial: %w (registry.access)", shm.ErrRegistryDown, fs.ErrPermission),
 		"error: x: it (do c)\n": fmt.Errorf("x: %w", &control.Error{Message: "it", Hint: "do c"}),
 	} {
 		var b strings.Builder
