@@ -77,7 +77,7 @@ func inherited() (*listener, error) {
 				_ = l.Close()
 			}
 		}
-		return nil, fmt.Errorf("the service manager hands over %d sockets: want one, by ListenSequentialPacket= in the .socket unit", len(all))
+		return nil, fmt.Errorf("want one sequential-packet socket from the service manager, by ListenSequentialPacket= in the .socket unit; it hands over %d", len(all))
 	}
 	l := &listener{UnixListener: u, path: u.Addr().String(), given: true}
 	l.info, _ = os.Lstat(l.path)

@@ -35,7 +35,7 @@ type LocalDirectory struct {
 }
 
 // OpenLocal makes a bus in dir, which it creates; "" = a fresh directory under
-// /dev/shm that Close removes.
+// /dev/shm that Close removes, or, after a kill, the next OpenLocal of this user.
 func OpenLocal(dir string, opts *LocalOptions) (*LocalDirectory, error) {
 	var o LocalOptions
 	if opts != nil {
@@ -47,6 +47,7 @@ func OpenLocal(dir string, opts *LocalOptions) (*LocalDirectory, error) {
 	}
 	remove := dir == ""
 	if remove {
+		directory.RemoveLeftovers("/dev/shm", "mycelium-local-")
 		var err error
 		if dir, err = os.MkdirTemp("/dev/shm", "mycelium-local-"); err != nil {
 			return nil, err

@@ -100,7 +100,8 @@ func StartLatest() Start { return Start{} }
 func StartOldest() Start { return Start{kind: startOldest} }
 
 // StartSeq begins with a sequence of each lane. What of it is no longer in the
-// ring is reported as a gap.
+// ring is reported as a gap; a lane that has not got so far begins with what is
+// published next.
 func StartSeq(seq uint64) Start { return Start{kind: startSeq, seq: seq} }
 
 // SubscriberOptions; the zero value is a lossy subscriber from latest on.

@@ -43,6 +43,9 @@ Percentiles are medians over the runs, maxima are over all.`,
 			default:
 				return usagef("--idle %q: want spin or park", idle)
 			}
+			if err := above0(cmd, "size", "count", "runs"); err != nil {
+				return err
+			}
 			if err := o.Validate(); err != nil {
 				return &usageError{err}
 			}

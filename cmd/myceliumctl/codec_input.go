@@ -42,6 +42,9 @@ func openInput(cmd *cobra.Command, args []string, form string) (r io.Reader, nam
 		case form != "raw" && isText(err) && textForm([]byte(args[0])) != "raw":
 			r, name = strings.NewReader(args[0]), "argument"
 		case errors.Is(err, fs.ErrNotExist):
+			if form == "raw" {
+				return nil, "", done, withHint(err, "name a file, or - for stdin")
+			}
 			return nil, "", done, withHint(err, "INPUT is a file, - for stdin, or a message in hex or base64")
 		default:
 			return nil, "", done, err

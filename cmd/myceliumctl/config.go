@@ -142,7 +142,7 @@ func configKeys(text string) []configKey {
 	return keys
 }
 
-func plural(n int, one, many string) string {
+func plural[N int | uint64](n N, one, many string) string {
 	if n == 1 {
 		return one
 	}

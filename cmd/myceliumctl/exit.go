@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -141,9 +140,18 @@ func explain(err error) (text, hint string) {
 	switch code := exitCode(err); {
 	case errors.Is(err, torqbridge.ErrBridgeDown):
 		hint = "start it with: myceliumctl torq serve --config FILE, or name its socket with --control"
+	case code == exitUnreachable && errors.Is(err, context.DeadlineExceeded):
+		hint = "who listens on the socket does not answer: see what its process does, and its log"
 	case code == exitUnreachable:
 		text, _, _ = strings.Cut(text, " (is the registry running?")
 		hint = "start a registry with: myceliumctl registry serve, or name its socket with --registry"
+	case code == exitPermission && errors.Is(err, shm.ErrRegistryDown): // it is not, as far as anybody knows
+		text, _, _ = strings.Cut(strings.TrimPrefix(text, shm.ErrRegistryDown.Error()+": "), " (registry.access")
+		hint = "registry.access and the mode of the socket's directory say who may connect: ask the owner of the bus for access, or run as that user"
+	case code == exitNoSpace:
+		hint = "free shared memory, or give the bus directory's file system more"
+	case errors.Is(err, shm.ErrBackpressure):
+		hint = "myceliumctl inspect TOPIC shows who is behind; the topic's policy says what a publisher does about it"
 	case code == exitPermission:
 		hint = "ask the owner of the bus for access, or run as that user"
 	}
@@ -172,7 +180,7 @@ func (a *app) report(w io.Writer, err error) int {
 		if errors.As(err, &bad) {
 			o.Reason, o.Offset = bad.reason, &bad.offset
 		}
-		b, _ := json.Marshal(o)
+		b, _ := marshal(o)
 		fmt.Fprintf(w, "%s\n", b)
 		return code
 	}

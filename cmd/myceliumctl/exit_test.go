@@ -63,8 +63,10 @@ func TestEveryKindOfErrorHasItsExitCode(t *testing.T) {
 func TestAnErrorIsOneLineWithTheWayOutOnce(t *testing.T) {
 	a := &app{color: "never"}
 	for want, err := range map[string]error{
-		"error: a; b\n":         errors.New("a\nb\n"),
-		"error: a (do b)\n":     withHint(errors.New("a"), "do b"),
+		"error: a; b\n":     errors.New("a\nb\n"),
+		"error: a (do b)\n": withHint(errors.New("a"), "do b"),
+		"error: registry is down: hello: context deadline exceeded (who listens on the socket does not answer: see what its process does, and its log)\n":                         fmt.Errorf("%w: hello: %w", shm.ErrRegistryDown, context.DeadlineExceeded),
+		"error: dial: permission denied (registry.access and the mode of the socket's directory say who may connect: ask the owner of the bus for access, or run as that user)\n": fmt.Errorf("%w: dial: %w (registry.access)", shm.ErrRegistryDown, fs.ErrPermission),
 		"error: x: it (do c)\n": fmt.Errorf("x: %w", &control.Error{Message: "it", Hint: "do c"}),
 	} {
 		var b strings.Builder
@@ -88,6 +90,25 @@ func TestBytesFromOthersCannotMoveTheCursor(t *testing.T) {
 	} {
 		if got := string(printable(nil, []byte(in))); got != want {
 			t.Errorf("%q: %q, want %q", in, got, want)
+		}
+	}
+}
+
+func TestALineThatATerminalWouldWrapIsCutOrCountedAsWhatItIs(t *testing.T) {
+	for _, c := range []struct {
+		text    string
+		columns int
+		fit     string
+		rows    int
+	}{
+		{"12345\n", 0, "12345", 1}, {"12345\n", 5, "1234", 1}, {"12345\n", 6, "12345", 1}, {"12345\n", 4, "123", 2}, {"12345\n", 1, "12345", 5},
+		{"\x1b[1m12345\x1b[0m\n", 5, "", 1}, {"\x1b[1m123456\x1b[0m\n", 5, "", 2}, {"a\n\nb\n", 5, "", 3}, {"", 5, "", 0},
+	} {
+		if line := strings.TrimSuffix(c.text, "\n"); c.fit != "" && fit(line, c.columns) != c.fit {
+			t.Errorf("%q in %d columns: %q", line, c.columns, fit(line, c.columns))
+		}
+		if n := rows(c.text, c.columns); n != c.rows {
+			t.Errorf("%q in %d columns takes %d lines, want %d", c.text, c.columns, n, c.rows)
 		}
 	}
 }

@@ -253,7 +253,7 @@ func (m *measuring) show(r *hzReport) error {
 			if m.drawn > 0 {
 				fmt.Fprintf(w, "\x1b[%dA\x1b[J", m.drawn)
 			}
-			m.drawn = strings.Count(b.String(), "\n")
+			m.drawn = rows(b.String(), columns(m.a.outFD))
 		} else if m.drawn++; m.drawn > 1 {
 			fmt.Fprintln(w)
 		}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -40,10 +41,19 @@ func (e *stdoutError) Unwrap() error { return e.err }
 
 func schemaName(thing string) string { return "mycelium." + thing + "/v1" }
 
+// marshal is JSON with < > & as they are: patterns end with >, and scripts look for them.
+func marshal(v any) ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	err := e.Encode(v)
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), err
+}
+
 // withSchema is v, which must become a JSON object, with its schema's name as
 // the first member, on one line.
 func withSchema(thing string, v any) ([]byte, error) {
-	b, err := json.Marshal(v)
+	b, err := marshal(v)
 	if err != nil {
 		return nil, err
 	}

@@ -3,10 +3,13 @@ package main
 import (
 	"fmt"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
+	"github.com/jedib0t/go-pretty/v6/text"
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 )
 
 const (
@@ -29,7 +32,7 @@ func (a *app) progress(cmd *cobra.Command, text func() string) (stop func()) {
 		shown := false
 		show := func(s string) {
 			if s != "" || shown {
-				fmt.Fprint(cmd.ErrOrStderr(), clearLine+s)
+				fmt.Fprint(cmd.ErrOrStderr(), clearLine+fit(s, columns(a.errFD)))
 			}
 			shown = s != ""
 			a.live.Store(shown)
@@ -48,4 +51,32 @@ func (a *app) progress(cmd *cobra.Command, text func() string) (stop func()) {
 		close(quit)
 		<-done
 	})
+}
+
+// columns is the width of a terminal; 0 = unknown.
+func columns(fd int) int {
+	n, _, err := term.GetSize(fd)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+// fit cuts a line that a terminal would wrap, and that could not be cleared then.
+func fit(s string, columns int) string {
+	if columns < 2 || text.StringWidthWithoutEscSequences(s) < columns {
+		return s
+	}
+	return text.Trim(s, columns-1)
+}
+
+// rows is how many lines of a terminal a text takes that ends with a newline.
+func rows(s string, columns int) (n int) {
+	for line := range strings.Lines(s) {
+		n++
+		if w := text.StringWidthWithoutEscSequences(strings.TrimSuffix(line, "\n")); columns > 0 && w > 0 {
+			n += (w - 1) / columns
+		}
+	}
+	return n
 }

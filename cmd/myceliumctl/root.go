@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -35,9 +36,14 @@ type app struct {
 	running bool // a command has begun: what fails from here on is not a matter of usage
 
 	stdinTTY, stdoutTTY, stderrTTY bool
+	outFD, errFD                   int
 
 	live atomic.Bool // a line of progress stands on stderr
 }
+
+// oneRequest is the time within which signals ask for the same thing: timeout(1)
+// and the like send one to the process and one to its group.
+const oneRequest = 300 * time.Millisecond
 
 // run is the whole program. It returns the exit code.
 func run(args []string, in, out, errOut *os.File) int {
@@ -48,7 +54,11 @@ func run(args []string, in, out, errOut *os.File) int {
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
 	go func() {
 		stop(&signalError{(<-signals).(syscall.Signal)})
-		os.Exit(exitSignal + int((<-signals).(syscall.Signal)))
+		for first := time.Now(); ; {
+			if s := <-signals; time.Since(first) >= oneRequest {
+				os.Exit(exitSignal + int(s.(syscall.Signal)))
+			}
+		}
 	}()
 	// With a handler, a write to a closed pipe fails with EPIPE; without, the
 	// runtime kills the process.
@@ -57,6 +67,7 @@ func run(args []string, in, out, errOut *os.File) int {
 	a := &app{
 		stdout:   &stdout{w: out},
 		stdinTTY: term.IsTerminal(int(in.Fd())), stdoutTTY: term.IsTerminal(int(out.Fd())), stderrTTY: term.IsTerminal(int(errOut.Fd())),
+		outFD: int(out.Fd()), errFD: int(errOut.Fd()),
 	}
 	root := newRoot(a, in, errOut)
 	root.SetArgs(args)
@@ -69,7 +80,7 @@ func run(args []string, in, out, errOut *os.File) int {
 		err = a.stdout.err // a command may print with functions that hide it
 	}
 	if err != nil && !a.running {
-		err = &usageError{err}
+		err = &usageError{plainFlags(err)}
 		a.guessOutput(args)
 	}
 	return a.report(errOut, err)
@@ -128,7 +139,7 @@ or quota; 130 and 143 interrupted by SIGINT and SIGTERM.`,
 	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "wide", "json"}, cobra.ShellCompDirectiveNoFileComp))
 	_ = root.RegisterFlagCompletionFunc("color", cobra.FixedCompletions([]string{"auto", "always", "never"}, cobra.ShellCompDirectiveNoFileComp))
 	_ = root.RegisterFlagCompletionFunc("log-level", cobra.FixedCompletions([]string{"debug", "info", "warn", "error"}, cobra.ShellCompDirectiveNoFileComp))
-	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return withHint(err, "see "+c.CommandPath()+" --help") })
+	root.SetFlagErrorFunc(flagError)
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return a.prepare(cmd) }
 
 	root.AddGroup(&cobra.Group{ID: "bus", Title: "Bus:"}, &cobra.Group{ID: "data", Title: "Messages:"}, &cobra.Group{ID: "other", Title: "Other:"})
@@ -161,6 +172,15 @@ func markRunning(a *app, cmd *cobra.Command) {
 		cmd.RunE = func(c *cobra.Command, args []string) error {
 			a.running = true
 			return inner(c, args)
+		}
+	}
+	if inner := cmd.Args; inner != nil {
+		cmd.Args = func(c *cobra.Command, args []string) error {
+			if inner(c, args) == nil {
+				return nil
+			}
+			err := fmt.Errorf("%d %s; the usage is: %s", len(args), plural(len(args), "argument", "arguments"), c.UseLine())
+			return withHint(err, "see "+c.CommandPath()+" --help")
 		}
 	}
 	if !cmd.Runnable() {
@@ -196,7 +216,9 @@ func (a *app) prepare(cmd *cobra.Command) error {
 		return fmt.Errorf("--log-level %q: want debug, info, warn or error", a.logLevel)
 	}
 	a.log = slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: level}))
-	a.warnEnvironment(cmd)
+	if cmd.CommandPath() != "myceliumctl registry serve" { // for which they are errors
+		a.warnEnvironment(cmd)
+	}
 	return nil
 }
 

@@ -87,8 +87,8 @@ object with the schema mycelium.gap/v1; likewise evictions and lost lanes, and
 at the end a summary. --fail-on-loss ends at the first of them with exit code 9.
 
 --from oldest begins with what the rings still hold, --from SEQ with a sequence
-of each lane that exists now; lanes that appear later are read from their first
-message.`,
+of each lane that exists now, or, if it has not got so far, with its next message;
+lanes that appear later are read from their first.`,
 		Example: `  myceliumctl sub market.test
   myceliumctl sub 'market.>' --format tlv --count 10
   myceliumctl sub market.test --from oldest --lossless --fail-on-loss -o json`,

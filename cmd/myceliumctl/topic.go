@@ -45,8 +45,8 @@ type topicStatus struct {
 	Lanes           int                `json:"lanes"`
 	Mirrors         int                `json:"mirrors"` // lanes of those that mirror one of another host
 	Rate            *topicRate         `json:"rate,omitempty"`
-	LaneList        []laneStatus       `json:"lane_list,omitempty"`
-	SubscriberList  []subscriberStatus `json:"subscriber_list,omitempty"`
+	LaneList        []laneStatus       `json:"lane_list,omitzero"` // inspect has both, be they empty
+	SubscriberList  []subscriberStatus `json:"subscriber_list,omitzero"`
 }
 
 type topicRate struct {

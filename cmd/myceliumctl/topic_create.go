@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -24,7 +26,8 @@ type createPlan struct {
 	MessagesOfMax   uint64 `json:"messages_of_max"`  // likewise
 	BusBytes        uint64 `json:"bus_bytes"`        // in use now
 	BusLimitBytes   uint64 `json:"bus_limit_bytes"`  // 0 = none
-	BusFits         bool   `json:"bus_fits"`         // one more publisher has room below the limit
+	ShmFreeBytes    uint64 `json:"shm_free_bytes"`   // of the bus directory's file system
+	BusFits         bool   `json:"bus_fits"`         // one more publisher has room there
 	RegistryUp      bool   `json:"registry_running"` // else nothing is known of the bus
 }
 
@@ -133,11 +136,72 @@ func policyText(p *control.Policy) string {
 	return p.Kind + ":" + time.Duration(p.Ns).String()
 }
 
-// planCreate prints what create would make of a topic.
+// planCreate prints what create would make of a topic: what the registry says,
+// or, if there is none, the configuration of this host.
 func (a *app) planCreate(cmd *cobra.Command, name string, spec *control.TopicSpec) error {
-	cfg, err := config.Load(config.LoadOptions{KnownEnv: knownEnv})
+	p, err := a.askPlan(cmd.Context(), name, spec)
+	if exitCode(err) == exitUnreachable {
+		p, err = configuredPlan(name, spec)
+	}
 	if err != nil {
 		return err
+	}
+	p.SegmentBytes = p.RingBytes + layout.LaneHeaderBytes
+	p.MessagesOf64, p.MessagesOfMax = p.RingBytes/layout.FrameBytes(64), p.RingBytes/layout.FrameBytes(p.MaxMessageBytes)
+	p.BusFits = p.RegistryUp && (p.BusLimitBytes == 0 || p.BusBytes+p.SegmentBytes <= p.BusLimitBytes) && p.SegmentBytes <= p.ShmFreeBytes
+	return a.print(cmd, "topic_plan", p, func(w io.Writer) {
+		fmt.Fprintf(w, "would create %s\n", p.Topic)
+		fmt.Fprintf(w, "ring         %s: %d messages of 64 B (%d B each with header and padding), or %d of %s\n", config.FormatSize(p.RingBytes),
+			p.MessagesOf64, layout.FrameBytes(64), p.MessagesOfMax, config.FormatSize(p.MaxMessageBytes))
+		fmt.Fprintf(w, "max message  %s (limit: an eighth of the ring, %s)\n", config.FormatSize(p.MaxMessageBytes), config.FormatSize(p.RingBytes/8))
+		fmt.Fprintf(w, "policy       %s\n", p.Policy)
+		fmt.Fprintf(w, "segment      %s of shared memory for each publisher: ring %s + header %s\n", config.FormatSize(p.SegmentBytes), config.FormatSize(p.RingBytes), config.FormatSize(layout.LaneHeaderBytes))
+		switch {
+		case !p.RegistryUp:
+			fmt.Fprintln(w, "bus          unknown, no registry answers; values not given are those of the configuration on this host")
+		default:
+			limit, fits := "", "one more publisher fits"
+			if p.BusLimitBytes > 0 {
+				limit = " of " + humanBytes(float64(p.BusLimitBytes))
+			}
+			switch {
+			case p.SegmentBytes > p.ShmFreeBytes:
+				fits = "NOT ENOUGH for one more publisher: free shared memory, or give the bus directory's file system more"
+			case !p.BusFits:
+				fits = "NOT ENOUGH for one more publisher: delete topics, or raise registry.max_shm_bytes"
+			}
+			fmt.Fprintf(w, "bus          %s%s in use, %s free on its file system: %s\n", humanBytes(float64(p.BusBytes)), limit, humanBytes(float64(p.ShmFreeBytes)), fits)
+		}
+	})
+}
+
+// askPlan asks the registry, whose configuration counts.
+func (a *app) askPlan(ctx context.Context, name string, spec *control.TopicSpec) (p createPlan, err error) {
+	client, err := a.dial(ctx)
+	if err != nil {
+		return p, err
+	}
+	defer client.Close()
+	r, err := client.Request(ctx, &control.Message{Op: control.OpPlan, Topic: name, TopicSpec: spec})
+	if err != nil {
+		return p, err
+	}
+	s, err := client.Request(ctx, &control.Message{Op: control.OpStats})
+	if err != nil {
+		return p, err
+	}
+	if len(r.Topics) != 1 || s.Stats == nil {
+		return p, errors.New("the registry's answer is not one to plan-topic and stats")
+	}
+	t := &r.Topics[0]
+	return createPlan{Topic: name, RingBytes: t.Ring, MaxMessageBytes: uint64(t.MaxMsg), StepBytes: t.Step, Policy: t.Policy,
+		RegistryUp: true, BusBytes: s.Stats.ShmBytes, BusLimitBytes: s.Stats.ShmLimitBytes, ShmFreeBytes: s.Stats.ShmFreeBytes}, nil
+}
+
+func configuredPlan(name string, spec *control.TopicSpec) (p createPlan, err error) {
+	cfg, err := config.Load(config.LoadOptions{KnownEnv: knownEnv})
+	if err != nil {
+		return p, err
 	}
 	tc, _ := cfg.TopicFor(name)
 	g := tc.Geometry
@@ -151,45 +215,12 @@ func (a *app) planCreate(cmd *cobra.Command, name string, spec *control.TopicSpe
 		g.MaxMessageBytes = uint64(spec.MaxMsg)
 	}
 	if err := g.Validate(); err != nil {
-		return &usageError{err}
+		return p, &usageError{err}
 	}
 	g = g.WithDefaults()
-	p := createPlan{Topic: name, RingBytes: g.RingBytes, MaxMessageBytes: g.MaxMessageBytes, StepBytes: g.StepBytes, Policy: tc.Policy.String(),
-		SegmentBytes: g.RingBytes + layout.LaneHeaderBytes, MessagesOf64: g.RingBytes / layout.FrameBytes(64), MessagesOfMax: g.RingBytes / layout.FrameBytes(g.MaxMessageBytes)}
+	p = createPlan{Topic: name, RingBytes: g.RingBytes, MaxMessageBytes: g.MaxMessageBytes, StepBytes: g.StepBytes, Policy: tc.Policy.String()}
 	if spec.Policy != nil {
 		p.Policy = policyText(spec.Policy)
 	}
-	if client, err := a.dial(cmd.Context()); err == nil {
-		defer client.Close()
-		r, err := client.Request(cmd.Context(), &control.Message{Op: control.OpStats})
-		if err != nil {
-			return err
-		}
-		if r.Stats != nil {
-			p.RegistryUp, p.BusBytes, p.BusLimitBytes = true, r.Stats.ShmBytes, r.Stats.ShmLimitBytes
-			p.BusFits = p.BusLimitBytes == 0 || p.BusBytes+p.SegmentBytes <= p.BusLimitBytes
-		}
-	} else if exitCode(err) != exitUnreachable {
-		return err
-	}
-	return a.print(cmd, "topic_plan", p, func(w io.Writer) {
-		fmt.Fprintf(w, "would create %s\n", p.Topic)
-		fmt.Fprintf(w, "ring         %s: %d messages of 64 B (%d B each with header and padding), or %d of %s\n", config.FormatSize(p.RingBytes),
-			p.MessagesOf64, layout.FrameBytes(64), p.MessagesOfMax, config.FormatSize(p.MaxMessageBytes))
-		fmt.Fprintf(w, "max message  %s (limit: an eighth of the ring, %s)\n", config.FormatSize(p.MaxMessageBytes), config.FormatSize(p.RingBytes/8))
-		fmt.Fprintf(w, "policy       %s\n", p.Policy)
-		fmt.Fprintf(w, "segment      %s of shared memory for each publisher: ring %s + header %s\n", config.FormatSize(p.SegmentBytes), config.FormatSize(p.RingBytes), config.FormatSize(layout.LaneHeaderBytes))
-		switch {
-		case !p.RegistryUp:
-			fmt.Fprintln(w, "bus          unknown, no registry answers; values not given are those of the configuration on this host")
-		case p.BusLimitBytes == 0:
-			fmt.Fprintf(w, "bus          %s in use, no limit set\n", humanBytes(float64(p.BusBytes)))
-		default:
-			fits := "one more publisher fits"
-			if !p.BusFits {
-				fits = "NOT ENOUGH for one more publisher: delete topics, or raise registry.max_shm_bytes"
-			}
-			fmt.Fprintf(w, "bus          %s of %s in use: %s\n", humanBytes(float64(p.BusBytes)), humanBytes(float64(p.BusLimitBytes)), fits)
-		}
-	})
+	return p, nil
 }

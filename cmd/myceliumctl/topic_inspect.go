@@ -17,7 +17,8 @@ func newInspectCommand(a *app, path string) *cobra.Command {
 		Long: `Show everything that the registry knows of a topic: its geometry and policy,
 every lane (one for each publisher, also of those that ended and are kept) and
 every subscriber with how far it is behind and what it missed. The counters of a
-subscriber are over all topics that it follows. -o json tells all counters.
+subscriber are over all topics that it follows; LANES are those of this topic.
+The errors of publishers name subscribers by EPOCH. -o json tells all counters.
 
 Lanes that a forwarder writes mirror those of another host: ORIGIN is the
 identity of the host where the messages were published, as "forward list -o json"
@@ -52,7 +53,7 @@ tells it there (node_id), HOPS how many links they came over.`,
 func (a *app) writeTopic(w io.Writer, t *topicStatus) {
 	fmt.Fprintln(w, a.title(t.Topic))
 	fmt.Fprintf(w, "ring %s, max message %s, credit step %s, policy %s\n", config.FormatSize(t.RingBytes), config.FormatSize(uint64(t.MaxMessageBytes)), config.FormatSize(t.StepBytes), t.Policy)
-	fmt.Fprintf(w, "%d messages, %s\n", t.Messages, humanBytes(float64(t.Bytes)))
+	fmt.Fprintf(w, "%d %s, %s\n", t.Messages, plural(t.Messages, "message", "messages"), humanBytes(float64(t.Bytes)))
 
 	fmt.Fprintf(w, "\n%d %s", t.Lanes, plural(t.Lanes, "lane", "lanes"))
 	titles := []string{"SOURCE", "STATE", ">SEQ", ">MESSAGES", ">BYTES", ">STALLED", ">EVICTED", ">BEAT", ">UID", ">PID", ">LANE", "EPOCH"}
@@ -81,13 +82,13 @@ func (a *app) writeTopic(w io.Writer, t *topicStatus) {
 	}
 	fmt.Fprintf(w, "\n%d %s\n", t.Subscribers, plural(t.Subscribers, "subscriber", "subscribers"))
 	if len(t.SubscriberList) > 0 {
-		subs := newTable("NAME", "PATTERN", "MODE", ">LAG", ">LAG BYTES", ">GAPS", ">MISSED", ">EVICTIONS", "STATE", ">BEAT", ">UID", ">LANES")
+		subs := newTable("NAME", "PATTERN", "MODE", ">LAG", ">LAG BYTES", ">GAPS", ">MISSED", ">EVICTIONS", "STATE", ">BEAT", ">UID", ">LANES", "EPOCH")
 		for _, s := range t.SubscriberList {
 			state := "awake"
 			if s.Sleeping {
 				state = "parked"
 			}
-			subs.row(safe(s.Name), s.Pattern, s.Mode, humanCount(float64(s.LagFrames)), humanBytes(float64(s.LagBytes)), s.Gaps, s.Missed, s.Evictions, state, beatText(s.BeatAgeNs), s.UID, len(s.Lanes))
+			subs.row(safe(s.Name), s.Pattern, s.Mode, humanCount(float64(s.LagFrames)), humanBytes(float64(s.LagBytes)), s.Gaps, s.Missed, s.Evictions, state, beatText(s.BeatAgeNs), s.UID, len(s.Lanes), s.Epoch)
 		}
 		subs.write(w, "  ", a.title)
 	}

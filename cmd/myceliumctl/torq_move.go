@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -20,6 +21,9 @@ type torqMoved struct {
 	Forced  int    `json:"forced"`  // of them, cut off with messages on the way
 	Note    string `json:"note"`
 }
+
+// way is the modes from the old relay to the bus.
+var way = []string{string(torqbridge.ModeLegacy), string(torqbridge.ModeShadow), string(torqbridge.ModeBus)}
 
 func newTorqCutoverCommand(a *app) *cobra.Command {
 	return newMoveCommand(a, "cutover", "bus", []string{"shadow", "bus"}, &cobra.Command{
@@ -72,7 +76,10 @@ func newMoveCommand(a *app, verb, to string, targets []string, c *cobra.Command)
 			return err
 		}
 		r := torqMoved{Domain: domain, From: string(would.From), To: to}
-		if !dry && r.From != to {
+		if ahead := slices.Index(way, r.From) - slices.Index(way, to); verb == "cutover" && ahead > 0 || verb == "rollback" && ahead < 0 {
+			r.To = r.From // that far already, and no command goes the other's way
+		}
+		if !dry && r.From != r.To {
 			if !yes {
 				if err := a.confirm(cmd, fmt.Sprintf("Move %s from %s to %s?", domain, r.From, to)); err != nil {
 					return err

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/torq/mycelium/internal/directory"
 )
 
 // bus is a private bus with a registry process of its own, all of it in one
@@ -25,6 +27,7 @@ type bus struct {
 // openBus starts a registry with these topics, TOML tables, and waits until it
 // answers.
 func openBus(ctx context.Context, env Env, topics string) (b *bus, err error) {
+	directory.RemoveLeftovers("/dev/shm", "mycelium-bench-") // of runs that were killed
 	dir, err := os.MkdirTemp("/dev/shm", "mycelium-bench-")
 	if err != nil {
 		return nil, err

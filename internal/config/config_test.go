@@ -318,7 +318,7 @@ func TestHintIsNonsense(t *testing.T) {
 		"rng": "ring", "rnig": "ring", "rings": "ring", "polcy": "policy", "max-message": "max_message",
 		"": "", "x": "", "retain": "", "frobnicate": "", "pub": "",
 	} {
-		if got := nearest(word, keys); got != want {
+		if got := Nearest(word, keys); got != want {
 			t.Errorf("%q: hint %q, want %q", word, got, want)
 		}
 	}

@@ -20,7 +20,7 @@ type Problem struct {
 	Col    int    // byte column, from 1
 	Key    string // "registry.socket", "topic[0].ring"; "" for a syntax error
 	Msg    string // complete in itself: names the key, the value and the rule
-	Hint   string // nearest valid spelling, or ""
+	Hint   string // Nearest valid spelling, or ""
 }
 
 // Error gives one line per problem: file:line:column: message (did you mean "x"?).
@@ -84,9 +84,9 @@ func report(file string, problems []Problem) error {
 	return &Error{File: file, Problems: problems}
 }
 
-// nearest returns the candidate that word, which is none of them, most probably meant,
+// Nearest returns the candidate that word, which is none of them, most probably meant,
 // or "".
-func nearest(word string, candidates []string) string {
+func Nearest(word string, candidates []string) string {
 	best, limit := "", min(3, len(word)/3+1)
 	for _, c := range candidates {
 		if d := distance(word, c); d > 0 && d <= limit {

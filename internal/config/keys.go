@@ -281,7 +281,7 @@ func oneOf[V ~string](values ...V) kind[V] {
 				return nil
 			}
 		}
-		return []fault{{msg: fmt.Sprintf("%q is unknown; use %s", v, list), hint: nearest(string(v), names)}}
+		return []fault{{msg: fmt.Sprintf("%q is unknown; use %s", v, list), hint: Nearest(string(v), names)}}
 	}, func(v V) string { return strconv.Quote(string(v)) }}
 }
 

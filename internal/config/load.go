@@ -195,7 +195,7 @@ func (l *loader) unknown(path, table, name string, at place) {
 	if table == "" {
 		here = top
 	}
-	hint = nearest(name, here)
+	hint = Nearest(name, here)
 	for _, other := range l.tables {
 		if hint == "" && slices.Contains(other.keys, name) {
 			hint = other.name + "." + name
@@ -275,7 +275,7 @@ func (l *loader) environment(env map[string]string, opts LoadOptions) {
 			key, ok = envKey(name)
 		}
 		if !ok {
-			p := Problem{Origin: "environment", Msg: "unknown variable " + name, Hint: nearest(name, envAll())}
+			p := Problem{Origin: "environment", Msg: "unknown variable " + name, Hint: Nearest(name, envAll())}
 			if opts.Strict {
 				l.problems = append(l.problems, p)
 			} else {

@@ -77,15 +77,18 @@ func parsePolicy(s string) (Policy, []fault) {
 		}
 		if timed {
 			d, err := time.ParseDuration(timeout)
-			if err != nil || d == 0 {
+			if err != nil {
 				return p, faultf(`bad policy %q: write a time after the colon, as in "%s:500ms"`, s, name)
+			}
+			if d == 0 { // which would be the default
+				return p, faultf("bad policy %q: the time must be from %s to %s", s, formatDuration(minPolicyTimeout), formatDuration(maxPolicyTimeout))
 			}
 			p.Timeout = d
 		}
 		return p.WithDefaults(), nil
 	}
 	f := fault{msg: fmt.Sprintf(`bad policy %q: use "block", "block:500ms", "evict", "evict:1s" or "fail"`, s)}
-	if f.hint = nearest(name, policyNames); f.hint != "" && timed {
+	if f.hint = Nearest(name, policyNames); f.hint != "" && timed {
 		f.hint += ":" + timeout
 	}
 	return Policy{}, []fault{f}

@@ -78,6 +78,7 @@ const (
 	OpResSub   Op = "resume-sub"
 	OpDiscard  Op = "discard" // a grant that could not be used: {epoch}
 	OpCreate   Op = "create-topic"
+	OpPlan     Op = "plan-topic" // what create-topic would make, or why it would not
 	OpDelete   Op = "delete-topic"
 	OpList     Op = "list"    // {topic: pattern}, paged by Cursor
 	OpInspect  Op = "inspect" // {topic}, its lanes and then subscribers paged by Cursor
@@ -129,11 +130,11 @@ type Message struct {
 	Back      bool       `json:"back,omitempty"`       // resume-sub: of a durable subscriber whose ready-sub was not answered; open slots are those of the owner before
 	Reason    string     `json:"reason,omitempty"`     // evicted, leave
 	Forget    bool       `json:"forget,omitempty"`     // close-sub: a durable subscriber is over for good
-	Topic     string     `json:"topic,omitempty"`      // create, delete, list, inspect
+	Topic     string     `json:"topic,omitempty"`      // create, plan, delete, list, inspect
 	Cursor    string     `json:"cursor,omitempty"`     // list, inspect: continue here; empty in the last answer
 
-	TopicSpec *TopicSpec  `json:"topic_spec,omitempty"` // create-topic
-	Topics    []TopicInfo `json:"topics,omitempty"`     // list, inspect, create-topic
+	TopicSpec *TopicSpec  `json:"topic_spec,omitempty"` // create-topic, plan-topic
+	Topics    []TopicInfo `json:"topics,omitempty"`     // list, inspect, plan-topic
 	Stats     *Stats      `json:"stats,omitempty"`
 	Error     *Error      `json:"error,omitempty"`
 }
@@ -336,7 +337,8 @@ type Stats struct {
 	Connections   int               `json:"connections"`
 	ShmBytes      uint64            `json:"shm_bytes"`
 	ShmLimitBytes uint64            `json:"shm_limit_bytes,omitempty"`
-	Counters      map[string]uint64 `json:"counters"` // adoptions, deaths, unlinks, refusals by reason
+	ShmFreeBytes  uint64            `json:"shm_free_bytes"` // of the bus directory's file system
+	Counters      map[string]uint64 `json:"counters"`       // adoptions, deaths, unlinks, refusals by reason
 }
 
 // Code classes an Error, for errors.Is on the client's side and exit codes.

@@ -363,6 +363,8 @@ func (c *core) handle(s *session, m *control.Message) (unasked bool) {
 		c.evicted(s, m)
 	case control.OpCreate:
 		err = c.createTopic(s, m)
+	case control.OpPlan:
+		err = c.planTopic(s, m)
 	case control.OpDelete:
 		err = c.deleteTopic(s, m)
 	default:

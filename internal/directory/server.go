@@ -82,6 +82,9 @@ func open(o Options, st *store) (*Server, error) {
 	s.arm()
 	o.Log.Info("bus directory open", "dir", o.Dir, "bus", o.Bus, "incarnation", bus.Incarnation,
 		"adopted", s.core.counters["adoptions"], "foreign", len(s.core.foreign))
+	if !st.inMemory() {
+		o.Log.Warn("the bus directory is on a disk, whose writing back delays publishers: use one on a tmpfs, as /dev/shm is", "dir", o.Dir)
+	}
 	return s, nil
 }
 

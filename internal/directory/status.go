@@ -65,6 +65,7 @@ type laneView struct {
 type subView struct {
 	file ref
 	head layout.CursorHeader
+	held map[layout.ID16]uint64 // by epoch of the lane: what was joined for it, from where on
 }
 
 // topicView is one topic under the mutex.
@@ -91,7 +92,13 @@ func (c *core) view(t *topicState) topicView {
 	}
 	for _, u := range c.readers(t) {
 		v.info.Subscribers++
-		v.subs = append(v.subs, subView{u.file, u.head})
+		held := map[layout.ID16]uint64{}
+		for _, l := range t.lanes {
+			if j := l.joins[u]; j != nil && j.state == joined && j.ticket != 0 && !j.drained && !j.again && u.head.Mode == layout.Lossless {
+				held[l.head.Epoch] = j.pos
+			}
+		}
+		v.subs = append(v.subs, subView{u.file, u.head, held})
 	}
 	return v
 }
@@ -263,9 +270,8 @@ func (s *Server) laneStatus(v *laneView) control.LaneStatus {
 	word, _ := readWord(f, layout.OffState)
 	st.PID = uint32(word >> 32)
 	st.Intent, _ = readWord(f, layout.OffIntent)
-	st.Tail, st.NextSeq = walk(f, &v.head, liveWalk)
+	s.progress(f, v, &st)
 	st.BeatAgeNs = beatAge(f, layout.OffLaneBeat)
-	st.Metrics = metrics(f, layout.OffMetrics, laneMetrics[:])
 	switch {
 	case v.phase == orphan:
 		st.State = "orphan"
@@ -277,6 +283,28 @@ func (s *Server) laneStatus(v *laneView) control.LaneStatus {
 		st.State = layout.LaneState(uint32(word)).String()
 	}
 	return st
+}
+
+// progress reads how far a lane is. Its publisher stores the tail and then the
+// metrics only now and then: the frames after the tail are counted here, those
+// that the metrics, read after it, have already are not.
+func (s *Server) progress(f io.ReaderAt, v *laneView, st *control.LaneStatus) {
+	read, later := false, uint64(0)
+	st.Tail, st.NextSeq = walk(f, &v.head, liveWalk, func(seq uint64, bytes uint32) {
+		if !read {
+			st.Metrics, read = metrics(f, layout.OffMetrics, laneMetrics[:]), true
+		}
+		if seq-v.head.FirstSeq >= st.Metrics["frames"] {
+			later += uint64(bytes)
+		}
+	})
+	switch {
+	case !read:
+		st.Metrics = metrics(f, layout.OffMetrics, laneMetrics[:])
+	case st.Metrics != nil:
+		st.Metrics["frames"] = max(st.Metrics["frames"], st.NextSeq-v.head.FirstSeq)
+		st.Metrics["bytes"] += later
+	}
 }
 
 // subStatus reads a subscriber's words and its slots for those lanes.
@@ -297,10 +325,20 @@ func (s *Server) subStatus(v *subView, lanes []laneView, status func(int) contro
 		epoch, _ := readWord(f, slot+layout.SlotEpoch)
 		cursor, _ := readWord(f, slot+layout.SlotCursor)
 		seq, ok := readWord(f, slot+layout.SlotSeq)
-		if !ok || epoch != h.Epoch.Low() || h.Lane >= v.head.Slots {
+		if !ok || h.Lane >= v.head.Slots {
 			continue
 		}
 		l := status(i)
+		if epoch != h.Epoch.Low() {
+			pos, is := v.held[h.Epoch]
+			if about, _ := readWord(f, slot+layout.SlotLane); !is || about == h.Epoch.Low() {
+				continue // not joined, or evicted
+			}
+			// It holds the publisher, and has not got to the lane: stopped, or just told.
+			if cursor, seq = pos, l.NextSeq; pos == h.FirstPos {
+				seq = h.FirstSeq
+			}
+		}
 		st.Lanes = append(st.Lanes, control.SubscriberLane{Lane: h.Epoch, Cursor: cursor, Seq: seq,
 			LagBytes: behind(l.Tail, cursor), LagFrames: behind(l.NextSeq, seq)})
 	}
@@ -351,7 +389,7 @@ func (s *Server) Stats() control.Stats {
 	return control.Stats{
 		Incarnation: c.bus.Incarnation, UptimeNs: int64(c.opt.Now().Sub(s.start)),
 		Topics: len(c.topics), Lanes: len(c.lanes), Subscribers: len(c.subs), Connections: len(c.sessions),
-		ShmBytes: c.shmBytes, ShmLimitBytes: c.opt.Quotas.MaxShmBytes, Counters: maps.Clone(c.counters),
+		ShmBytes: c.shmBytes, ShmLimitBytes: c.opt.Quotas.MaxShmBytes, ShmFreeBytes: s.store.free(), Counters: maps.Clone(c.counters),
 	}
 }
 

@@ -1,9 +1,11 @@
 package directory
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,6 +16,7 @@ import (
 	"github.com/torq/mycelium/internal/control"
 	"github.com/torq/mycelium/internal/layout"
 	"github.com/torq/mycelium/internal/topic"
+	"golang.org/x/sys/unix"
 )
 
 // words is a cell: a sequence word and what it guards.
@@ -31,7 +34,7 @@ func TestInspectTellsWhatTheWordsSay(t *testing.T) {
 	lossy := b.dial().subscriber("a.*", subOptions{mode: layout.Lossy})
 	p := b.dial().publisher("a.b", "s")
 	p.publish(100, 100, 100)
-	p.write(layout.OffMetrics, words(2, 3, 300, 0, 0, 7))
+	p.write(layout.OffMetrics, words(2, 2, 200, 0, 0, 7)) // before the third
 	p.write(layout.OffLaneBeat, words(4, uint64(clock.Mono()-int64(time.Second))))
 	s.slot(p.g.Number, p.lane, p.head.FirstPos+160, 1)
 	lossy.slot(p.g.Number, p.lane, p.pos+160, 9) // ahead of what it can have read
@@ -60,7 +63,7 @@ func TestInspectTellsWhatTheWordsSay(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if info.LaneCount != 6 || info.Publishers != 3 || info.Subscribers != 2 || info.Frames != 5 || info.Bytes != 300 || info.Policy != "evict:1s" || info.Ring != layout.MinRing {
+	if info.LaneCount != 6 || info.Publishers != 3 || info.Subscribers != 2 || info.Frames != 5 || info.Bytes != 301 || info.Policy != "evict:1s" || info.Ring != layout.MinRing {
 		t.Errorf("topic %+v", info)
 	}
 	states := map[string]string{}
@@ -68,7 +71,7 @@ func TestInspectTellsWhatTheWordsSay(t *testing.T) {
 		states[l.Source] = l.State
 		switch l.Source {
 		case "s":
-			if l.NextSeq != 3 || l.Tail != p.pos || l.PID != uint32(os.Getpid()) || l.Metrics["frames"] != 3 || l.Metrics["backpressure"] != 7 ||
+			if l.NextSeq != 3 || l.Tail != p.pos || l.PID != uint32(os.Getpid()) || l.Metrics["frames"] != 3 || l.Metrics["bytes"] != 300 || l.Metrics["backpressure"] != 7 ||
 				l.BeatAgeNs < int64(time.Second) || l.BeatAgeNs > int64(time.Minute) || l.Intent < l.Tail || l.Epoch != p.lane {
 				t.Errorf("lane %+v", l)
 			}
@@ -85,9 +88,13 @@ func TestInspectTellsWhatTheWordsSay(t *testing.T) {
 		t.Fatalf("subscribers %+v", info.Subs)
 	}
 	u, v := info.Subs[0], info.Subs[1]
-	if u.Mode != "lossless" || !u.Sleeping || u.Metrics["bytes"] != 22 || u.BeatAge != -1 || len(u.Lanes) != 1 ||
+	if u.Mode != "lossless" || !u.Sleeping || u.Metrics["bytes"] != 22 || u.BeatAge != -1 || len(u.Lanes) != 5 ||
 		u.Lanes[0].LagFrames != 2 || u.Lanes[0].LagBytes != p.pos-p.head.FirstPos-160 {
 		t.Errorf("subscriber %+v", u)
+	}
+	// What it was joined for and has not got to yet holds the publisher, too.
+	if got := u.Lanes[1]; got.Lane != closed.lane || got.Seq != 0 || got.LagFrames != 1 || got.LagBytes != 64 {
+		t.Errorf("a lane that the subscriber has not opened: %+v", got)
 	}
 	if v.Mode != "lossy" || v.Sleeping || len(v.Lanes) != 1 || v.Lanes[0].LagFrames != 0 || v.Lanes[0].LagBytes != 0 {
 		t.Errorf("subscriber %+v", v)
@@ -110,6 +117,57 @@ func TestInspectTellsWhatTheWordsSay(t *testing.T) {
 		t.Errorf("inspect without files: %v %+v", err, info)
 	}
 	_ = fresh
+}
+
+func TestABusOnADiskIsSlowAndNobodyKnowsWhy(t *testing.T) {
+	for _, base := range []string{"/dev/shm", os.TempDir()} {
+		var at unix.Statfs_t
+		if err := unix.Statfs(base, &at); err != nil {
+			t.Fatal(err)
+		}
+		dir, err := os.MkdirTemp(base, "mycelium-test-")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = os.RemoveAll(dir) })
+		var log bytes.Buffer
+		newBus(t, func(o *Options) {
+			o.Dir = filepath.Join(dir, "bus")
+			o.Log = slog.New(slog.NewTextHandler(&log, nil))
+		})
+		if warned := strings.Contains(log.String(), "on a disk"); warned != (at.Type != unix.TMPFS_MAGIC) {
+			t.Errorf("in %s, type %#x, warned %v: %s", base, at.Type, warned, log.String())
+		}
+	}
+}
+
+func TestAPlanIsNotWhatCreateMakes(t *testing.T) {
+	b := newBus(t, func(o *Options) {
+		o.Quotas.MaxTopics = 1
+		o.Authorize = func(_ control.Peer, name string, v Verb) error {
+			if name == "secret" {
+				return control.Errorf(control.CodePermission, "no")
+			}
+			return nil
+		}
+	})
+	c := b.dial()
+	spec := &control.TopicSpec{Ring: 1 << 20, Policy: &control.Policy{Kind: "block", Ns: int64(time.Second)}}
+	planned := c.ok(&control.Message{Op: control.OpPlan, Topic: "a", TopicSpec: spec}).m.Topics
+	if st := b.s.Stats(); len(planned) != 1 || st.Topics != 0 || st.ShmFreeBytes == 0 {
+		t.Fatalf("plan %+v, bus %+v", planned, st)
+	}
+	c.ok(&control.Message{Op: control.OpCreate, Topic: "a", TopicSpec: spec})
+	made, err := b.s.Inspect("a")
+	if p := planned[0]; err != nil || p.Ring != made.Ring || p.MaxMsg != made.MaxMsg || p.Step != made.Step || p.Policy != made.Policy || p.Policy != "block:1s" {
+		t.Errorf("planned %+v, made %+v, %v", p, made, err)
+	}
+	c.ok(&control.Message{Op: control.OpPlan, Topic: "a", TopicSpec: spec})
+	c.refused(&control.Message{Op: control.OpPlan, Topic: "a"}, control.CodeExists)
+	c.refused(&control.Message{Op: control.OpPlan, Topic: "b"}, control.CodeQuota)
+	c.refused(&control.Message{Op: control.OpPlan, Topic: "a..b"}, control.CodeInvalid)
+	c.refused(&control.Message{Op: control.OpPlan, Topic: "secret"}, control.CodePermission)
+	c.refused(&control.Message{Op: control.OpPlan, Topic: "b", TopicSpec: &control.TopicSpec{Ring: 3}}, control.CodeInvalid)
 }
 
 func TestListIsTooLongForOnePacket(t *testing.T) {

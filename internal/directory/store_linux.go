@@ -65,6 +65,24 @@ func (s *store) close() {
 	}
 }
 
+// free is how many bytes the file system has left; 0 if it does not say.
+func (s *store) free() uint64 {
+	var st unix.Statfs_t
+	if err := unix.Fstatfs(int(s.root.Fd()), &st); err != nil {
+		return 0
+	}
+	return st.Bavail * uint64(st.Bsize)
+}
+
+// inMemory reports whether the file system is one that no disk is behind, or does not say.
+func (s *store) inMemory() bool {
+	var st unix.Statfs_t
+	if err := unix.Fstatfs(int(s.root.Fd()), &st); err != nil {
+		return true
+	}
+	return st.Type == unix.TMPFS_MAGIC || st.Type == unix.RAMFS_MAGIC || st.Type == unix.HUGETLBFS_MAGIC
+}
+
 // ownDir opens a directory that must be no link, ours, and closed to others.
 func ownDir(at int, name, path string) (*os.File, error) {
 	if err := unix.Mkdirat(at, name, 0o700); err != nil && !errors.Is(err, unix.EEXIST) {
@@ -260,7 +278,7 @@ func (s *store) end(r ref, h *layout.LaneHeader) (pos, seq uint64) {
 		return h.FirstPos, h.FirstSeq
 	}
 	defer f.Close()
-	return walk(f, h, h.Ring)
+	return walk(f, h, h.Ring, nil)
 }
 
 func (s *store) slotEpoch(r ref, number uint32) uint64 {

@@ -83,44 +83,71 @@ func (c *core) sweep(t *topicState) {
 	}
 }
 
-// createTopic makes a topic that stays. To ask twice for the same is no error.
-func (c *core) createTopic(s *session, m *control.Message) *control.Error {
-	if err := checkTopic(m.Topic); err != nil {
-		return err
+// plan is what create-topic and plan-topic ask for, with the configuration that
+// the topic would have.
+func (c *core) plan(s *session, m *control.Message) (spec control.TopicSpec, cfg TopicConfig, err *control.Error) {
+	if err = checkTopic(m.Topic); err != nil {
+		return
 	}
-	if err := c.authorize(s.peer, m.Topic, VerbAdmin); err != nil {
-		return err
+	if err = c.authorize(s.peer, m.Topic, VerbAdmin); err != nil {
+		return
 	}
-	spec := control.TopicSpec{}
 	if m.TopicSpec != nil {
 		spec = *m.TopicSpec
 	}
 	if p := spec.Policy; p != nil && (p.Kind != "block" && p.Kind != "evict" && p.Kind != "fail" || p.Ns < 0) {
-		return refusal(control.CodeInvalid, "use block, evict or fail", "policy %q, %d ns", short(p.Kind), p.Ns)
+		err = refusal(control.CodeInvalid, "use block, evict or fail", "policy %q, %d ns", short(p.Kind), p.Ns)
+		return
 	}
-	cfg, err := c.config(m.Topic)
+	if cfg, err = c.config(m.Topic); err != nil {
+		return
+	}
+	cfg = overlay(cfg, &spec)
+	if cfg.Geometry, err = geometry(cfg, 0, 0); err != nil {
+		return
+	}
+	if t := c.topics[m.Topic]; t != nil && t.spec != nil && !sameSpec(t.spec, &spec) {
+		err = refusal(control.CodeExists, "delete it first", "topic %s exists with other settings", m.Topic)
+	}
+	return
+}
+
+// createTopic makes a topic that stays. To ask twice for the same is no error.
+func (c *core) createTopic(s *session, m *control.Message) *control.Error {
+	spec, _, err := c.plan(s, m)
 	if err != nil {
-		return err
-	}
-	if _, err := geometry(overlay(cfg, &spec), 0, 0); err != nil {
 		return err
 	}
 	t, err := c.topicFor(m.Topic)
 	if err != nil {
 		return err
 	}
-	switch {
-	case t.spec == nil:
+	if t.spec == nil {
 		t.spec = &spec
 		if err := c.saveTopics(); err != nil {
 			t.spec = nil
 			c.sweep(t)
 			return err
 		}
-	case !sameSpec(t.spec, &spec):
-		return refusal(control.CodeExists, "delete it first", "topic %s exists with other settings", m.Topic)
 	}
 	s.ok(m.ID)
+	return nil
+}
+
+// planTopic tells what createTopic would make, or refuses what it would refuse.
+func (c *core) planTopic(s *session, m *control.Message) *control.Error {
+	_, cfg, err := c.plan(s, m)
+	if err != nil {
+		return err
+	}
+	t, err := c.topicFor(m.Topic)
+	if err != nil {
+		return err
+	}
+	c.sweep(t)
+	g := cfg.Geometry
+	s.send(&control.Message{Op: control.OpOK, ID: m.ID, Topics: []control.TopicInfo{
+		{Topic: m.Topic, Ring: g.Ring, MaxMsg: g.MaxMsg, Step: g.Step, Policy: policyText(cfg.Policy)}}})
 	return nil
 }
 

@@ -24,8 +24,10 @@ const walkBytes = 16 << 10
 // walk follows the frames of a lane from its tail cell to the first position
 // without a committed frame, and returns it with the sequence that would have
 // come there. It reads at most limit bytes of the ring, and never past intent.
-// A tail that no publisher can have stored counts as the first position.
-func walk(r io.ReaderAt, h *layout.LaneHeader, limit uint64) (pos, seq uint64) {
+// A tail that no publisher can have stored counts as the first position. seen, if
+// there is one, is called for each data frame on the way, with its sequence and
+// payload bytes.
+func walk(r io.ReaderAt, h *layout.LaneHeader, limit uint64, seen func(seq uint64, bytes uint32)) (pos, seq uint64) {
 	intent, ok := readWord(r, layout.OffIntent)
 	if !ok || intent > layout.MaxPos {
 		return h.FirstPos, h.FirstSeq
@@ -71,6 +73,9 @@ func walk(r io.ReaderAt, h *layout.LaneHeader, limit uint64) (pos, seq uint64) {
 			return pos, seq // hostile
 		case kind == layout.KindData:
 			seq = binary.LittleEndian.Uint64(b[layout.OffSeq:]) + 1
+			if seen != nil {
+				seen(seq-1, n)
+			}
 		case kind == layout.KindGap:
 			upTo, ok := readWord(r, int64(layout.OffRing+off+layout.OffPayload))
 			if !ok || n < 8 || int64(upTo-seq) < 0 {

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/torq/mycelium/internal/config"
@@ -135,7 +136,7 @@ func Ask(ctx context.Context, path string, o Order) (*Status, error) {
 	}
 	if a.Error != "" {
 		if a.NotFound {
-			return nil, fmt.Errorf("%w: %s", shm.ErrNotFound, a.Error)
+			return nil, fmt.Errorf("%w: %s", shm.ErrNotFound, strings.TrimPrefix(a.Error, shm.ErrNotFound.Error()+": "))
 		}
 		return nil, errors.New(a.Error)
 	}
