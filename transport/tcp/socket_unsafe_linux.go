@@ -115,7 +115,7 @@ func (s *socket) Read(b []byte) (int, error) {
 // nobody a core, and its writer no wake-up in the middle of a write.
 const (
 	flowBytes  = 32 << 10
-	flowYields = int64(40 * time.Microsecond)
+	flowYields = int64(150 * time.Microsecond)
 )
 
 // yieldCore lets another thread have the core. The runtime need not know: it is back at
