@@ -19,7 +19,7 @@ const (
 	IdleBackoff Idle = iota // spin, then yield, then sleep up to 1 ms: cheap, no wake-up needed
 	IdleSpin                // never leave the core: the lowest latency, one core per subscriber
 	IdleYield               // let other goroutines run, never sleep
-	IdlePark                // spin 50 us, giving way to who needs the core, then sleep in the kernel until a publisher wakes it
+	IdlePark                // spin 50 us, where that pays, giving way to who needs the core, then sleep in the kernel until a publisher wakes it
 )
 
 func (i Idle) String() string {
@@ -152,19 +152,36 @@ func (s *Subscriber) Idler() Idler {
 }
 
 // spinBeforePark is longer than a wake costs: whoever is busy never sleeps. The
-// publisher may want this very processor, and gets it from pauseBeforePark on.
+// publisher may want this very processor, and gets it from pauseBeforePark on. Where
+// frames come further apart than that, spinning is in vain, and its core looks busy to a
+// scheduler that has others to place: after parkMisses times only each parkProbe-th wait
+// spins longer than pauseBeforePark.
 const (
 	spinBeforePark  = int64(50 * time.Microsecond)
 	pauseBeforePark = int64(5 * time.Microsecond)
+	parkMisses      = 4
+	parkProbe       = 16
 )
 
 type parkIdler struct {
-	s     *Subscriber
-	since int64
+	s      *Subscriber
+	since  int64
+	misses uint32 // waits in a row in which spinning found nothing
+}
+
+// spin is how long this wait spins.
+func (p *parkIdler) spin() int64 {
+	if p.misses < parkMisses || p.misses%parkProbe == 0 {
+		return spinBeforePark
+	}
+	return pauseBeforePark
 }
 
 func (p *parkIdler) Idle(work int) {
 	if work > 0 {
+		if p.since != 0 && p.spin() == spinBeforePark {
+			p.misses = 0
+		}
 		p.since = 0
 		return
 	}
@@ -175,9 +192,10 @@ func (p *parkIdler) Idle(work int) {
 	switch waited := now - p.since; {
 	case waited < pauseBeforePark:
 		seqlock.Pause(1)
-	case waited < spinBeforePark:
+	case waited < p.spin():
 		yieldCore()
 	default:
+		p.misses++
 		p.s.park.wait()
 		p.since = 0
 	}

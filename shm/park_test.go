@@ -217,3 +217,41 @@ func TestIdleParkSleeps(t *testing.T) {
 		t.Fatalf("parked %d times", parks)
 	}
 }
+
+// Fear: a subscriber of a slow feed keeps a core busy before each sleep, or one of a fast
+// feed goes to sleep between two frames because it once was slow.
+func TestSpinningThatDoesNotPayIsGivenUp(t *testing.T) {
+	p := &parkIdler{}
+	wait := func(found bool) int64 {
+		spun := p.spin()
+		if p.since = 1; found {
+			p.Idle(1)
+		} else {
+			p.misses++
+		}
+		return spun
+	}
+	for range parkMisses {
+		if wait(false) != spinBeforePark {
+			t.Fatal("given up too early")
+		}
+	}
+	long := 0
+	for range 10 * parkProbe {
+		if wait(false) == spinBeforePark {
+			long++
+		}
+	}
+	if long != 10 {
+		t.Errorf("tried %d times in %d waits, want 10", long, 10*parkProbe)
+	}
+	for p.spin() != spinBeforePark {
+		if wait(true); p.misses == 0 {
+			t.Fatal("a short wait says nothing of a long one")
+		}
+		p.misses++
+	}
+	if wait(true); p.misses != 0 || wait(false) != spinBeforePark {
+		t.Error("spinning paid, and is not done")
+	}
+}

@@ -449,3 +449,17 @@ func (r *reader) startAt(seq uint64) {
 		r.want, r.fresh, r.loose = seq, false, CauseStart
 	}
 }
+
+const (
+	aheadFrames = 8
+	aheadMin    = 256 // smaller frames come with their neighbours' cache lines
+)
+
+// fetchAhead looks at a header some frames ahead, if all are as long as the one at p, so
+// that its cache line is on the way when the walk gets there: where the next header is
+// stands in the one before, and one after the other would be waited for. It reports
+// whether that was a frame: beyond the last one are lines that the publisher writes.
+func (r *reader) fetchAhead(p, size, end uint64) bool {
+	q := p + aheadFrames*size
+	return size >= aheadMin && q < end && atomic.LoadUint64(r.ring.word(q)) == layout.Commit(q, layout.KindData) // SYNC commit/poll
+}

@@ -258,12 +258,14 @@ func (l *RelayLane) gather(start, end uint64) (run Run, err error) {
 	r, s := l.r, l.relay.s
 	p, want := start, r.want
 	first := start
+	ahead := true
 	for p < end && atomic.LoadUint64(r.ring.word(p)) == layout.Commit(p, layout.KindData) { // SYNC commit/poll
 		size := uint64(uint32(*r.ring.word(p + layout.OffLen)))
 		next := p + layout.FrameBytes(size)
 		if size > r.maxMsg || next > end {
 			break
 		}
+		ahead = ahead && r.fetchAhead(p, next-p, end)
 		seq := *r.ring.word(p + layout.OffSeq)
 		if seq != want || r.fresh {
 			if p != start {

@@ -773,6 +773,7 @@ func (s *Subscriber) viewRun(r *reader, h func(Frame) error, limit int) (n int, 
 	lap := start&^r.ring.mask + r.ring.mask + 1
 	p, want, fresh := start, r.want, r.fresh
 	var bytes uint64
+	ahead := true
 	for n < limit && p < lap {
 		if atomic.LoadUint64(r.ring.word(p)) != layout.Commit(p, layout.KindData) { // SYNC commit/poll
 			break
@@ -798,6 +799,7 @@ func (s *Subscriber) viewRun(r *reader, h func(Frame) error, limit int) (n int, 
 			}
 			return 0, found, s.gap(r, seq)
 		}
+		ahead = ahead && r.fetchAhead(p, layout.FrameBytes(size), lap)
 		if err = h(Frame{Topic: r.topic, Source: r.source, Seq: seq, Time: int64(*r.ring.word(p + layout.OffTime)),
 			Type: uint16(meta >> 32), Flags: uint8(meta >> 48), Payload: r.ring.bytes(p+layout.OffPayload, size)}); err != nil {
 			break

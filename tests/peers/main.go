@@ -27,7 +27,7 @@ var (
 	asJSON  = flag.Bool("json", false, "one JSON line")
 	only    = flag.String("only", "", "link, nats, tcp or latency")
 	spin    = flag.String("spin", "50us", "how long a link looks for work before it sleeps")
-	ring    = flag.String("ring", "1MiB", "ring of the topics on both buses")
+	ring    = flag.String("ring", "4MiB", "ring of the topics on both buses")
 	verbose = flag.Bool("v", false, "show what the children say")
 )
 

@@ -422,14 +422,18 @@ func (l *link) dialLoop(ctx context.Context) {
 
 // session is one connection of a link.
 type session struct {
-	l       *link
-	c       net.Conn
-	peer    *hello
-	in      *inbound
-	err     atomic.Pointer[error]
-	done    chan struct{} // the reader has ended
-	flushed int64         // when the reader flushed ACKs
-	gone    chan struct{} // the pump has put it away
+	l    *link
+	c    net.Conn
+	peer *hello
+	in   *inbound
+	err  atomic.Pointer[error]
+	done chan struct{} // the reader has ended
+	gone chan struct{} // the pump has put it away
+
+	// The reader's.
+	flushed int64 // when it flushed ACKs
+	flushAt int64 // when it does although nothing came, 0 = it does not
+	pause   int64 // from one look for room to the next
 
 	writing sync.Mutex // who writes to c
 	direct  outbox     // of writeControl
@@ -439,8 +443,6 @@ type session struct {
 	spare []frame
 	pulse pulse
 	ctl   [][]byte
-	timer *time.Timer // of ACKs that can wait
-	armed bool
 }
 
 func newSession(l *link, c net.Conn, h *hello) *session {
@@ -450,8 +452,6 @@ func newSession(l *link, c net.Conn, h *hello) *session {
 	r.host = s.in
 	u := &unpacker{most: int(l.f.opt.MaxBody)}
 	r.inflate = u.inflate
-	s.timer = time.AfterFunc(time.Hour, s.late)
-	s.timer.Stop()
 	return s
 }
 
@@ -497,35 +497,6 @@ func (s *session) fail(err error) {
 	}
 }
 
-// late flushes the ACKs that could wait.
-func (s *session) late() {
-	s.mu.Lock()
-	s.armed = false
-	s.mu.Unlock()
-	if s.err.Load() != nil {
-		return
-	}
-	defer s.guard()
-	s.in.mu.Lock()
-	again := s.in.flush()
-	s.in.mu.Unlock()
-	if !s.writeControl() {
-		s.l.kick()
-	}
-	if again {
-		s.arm(roomEvery)
-	}
-}
-
-func (s *session) arm(after time.Duration) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.armed && s.err.Load() == nil {
-		s.armed = true
-		s.timer.Reset(after)
-	}
-}
-
 // guard turns a panic into the end of the connection.
 func (s *session) guard() {
 	if v := recover(); v != nil {
@@ -544,18 +515,23 @@ const ackDelay = time.Millisecond
 // read is the reader goroutine. It never waits for anything but bytes.
 func (s *session) read() {
 	defer close(s.done)
-	defer s.timer.Stop()
 	defer s.guard()
 	debug.SetPanicOnFault(true)
 	// Of some frames, so that little has to be moved to the front.
 	buf := make([]byte, readFrames*(headerBytes+int(s.l.f.opt.MaxBody)))
 	start, end := 0, 0
+	dead, heard := int64(s.l.f.opt.Dead), clock.Mono()
 	for {
-		_ = s.c.SetReadDeadline(time.Now().Add(s.l.f.opt.Dead))
+		_ = s.c.SetReadDeadline(time.Now().Add(time.Duration(earlier(heard+dead, s.flushAt) - clock.Mono())))
 		n, err := s.c.Read(buf[end:])
 		if errors.Is(err, os.ErrDeadlineExceeded) {
-			s.fail(fmt.Errorf("%w: no byte for %v", errSilent, s.l.f.opt.Dead))
-			return
+			now := clock.Mono()
+			if now-heard >= dead {
+				s.fail(fmt.Errorf("%w: no byte for %v", errSilent, s.l.f.opt.Dead))
+				return
+			}
+			s.acknowledge(now)
+			continue
 		}
 		if err != nil {
 			s.fail(fmt.Errorf("connection lost: %w", err))
@@ -581,6 +557,7 @@ func (s *session) read() {
 			start += size
 		}
 		now := clock.Mono()
+		heard = now
 		s.mu.Lock()
 		if start > first {
 			s.pulse.fresh(now)
@@ -598,14 +575,21 @@ func (s *session) read() {
 	}
 }
 
-// acknowledge sends the ACKs that are due, or has them sent soon. One that is the first
-// for a while goes at once: a timer for it would fire while the next message comes.
+// acknowledge sends the ACKs that are due, and looks for room in windows that are closed,
+// or says when that is due. An ACK that is the first for a while goes at once.
 func (s *session) acknowledge(now int64) {
 	s.in.mu.Lock()
-	owes, again := s.in.owing(), false
-	if s.in.hurry || owes && now-s.flushed >= int64(ackDelay) {
-		again, owes = s.in.flush(), false
-		s.flushed = now
+	switch owes := s.in.owing(); {
+	case s.in.hurry, owes && now-s.flushed >= int64(ackDelay), s.flushAt != 0 && now >= s.flushAt:
+		s.flushed, s.flushAt = now, 0
+		if s.in.flush() {
+			s.pause = min(max(2*s.pause, int64(roomMin)), int64(roomMax))
+			s.flushAt = now + s.pause
+		} else {
+			s.pause = 0
+		}
+	case owes && s.flushAt == 0:
+		s.flushAt = s.flushed + int64(ackDelay)
 	}
 	s.in.mu.Unlock()
 	s.mu.Lock()
@@ -613,11 +597,6 @@ func (s *session) acknowledge(now int64) {
 	s.mu.Unlock()
 	if said && !s.writeControl() {
 		s.l.kick()
-	}
-	if again {
-		s.arm(roomEvery)
-	} else if owes {
-		s.arm(ackDelay)
 	}
 }
 

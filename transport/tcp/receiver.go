@@ -313,5 +313,9 @@ func (r *receiver) settle() {
 	}
 }
 
-// roomEvery is how often a closed window is looked at.
-const roomEvery = time.Millisecond
+// A window that is closed is looked at after roomMin, and then ever less often: who reads
+// the mirror lane does not tell when there is room again.
+const (
+	roomMin = 50 * time.Microsecond
+	roomMax = time.Millisecond
+)
