@@ -30,7 +30,7 @@ wakes another by a bare futex.
 Percentiles are medians over the runs, maxima are over all.`,
 		Example: `  myceliumctl bench latency
   myceliumctl bench latency --size 1024 --cpus 0,1 -o json
-  myceliumctl bench latency --idle park`,
+  myceliumctl bench latency --idle park --duration 5s`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			if o.CPUs, err = parseCPUs(cpus); err != nil {
@@ -43,7 +43,7 @@ Percentiles are medians over the runs, maxima are over all.`,
 			default:
 				return usagef("--idle %q: want spin or park", idle)
 			}
-			if err := above0(cmd, "size", "count", "runs"); err != nil {
+			if err := above0(cmd, "size", "count", "duration", "runs"); err != nil {
 				return err
 			}
 			if err := o.Validate(); err != nil {
@@ -75,8 +75,11 @@ Percentiles are medians over the runs, maxima are over all.`,
 	f.IntVar(&o.Size, "size", 64, "`bytes` of a message")
 	f.Uint64Var(&o.Count, "count", 0, "measured `messages` of each kind (default: 1000000, parked 4000)")
 	f.IntVar(&o.Runs, "runs", 0, "`times` that bus and floor alternate (default: 10)")
+	f.DurationVar(&o.Duration, "duration", 0, "go on for this `time` instead")
 	f.StringVar(&cpus, "cpus", "", cpusUsage)
 	f.StringVar(&idle, "idle", "spin", "how the subscriber waits: `spin` or park")
+	c.MarkFlagsMutuallyExclusive("count", "duration")
+	c.MarkFlagsMutuallyExclusive("runs", "duration")
 	return c
 }
 

@@ -224,6 +224,7 @@ func TestImpossibleOptionsAreRefused(t *testing.T) {
 		(&LatencyOptions{Size: MaxSize + 1}).Validate(),
 		(&LatencyOptions{Count: 3, Runs: 4}).Validate(),
 		(&LatencyOptions{Runs: -1}).Validate(),
+		(&LatencyOptions{Duration: -1}).Validate(),
 		(&LatencyOptions{CPUs: []int{4095}}).Validate(),
 		(&ThroughputOptions{Size: -1}).Validate(),
 		(&ThroughputOptions{Publishers: 65}).Validate(),

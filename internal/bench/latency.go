@@ -3,6 +3,7 @@ package bench
 import (
 	"context"
 	"fmt"
+	"time"
 )
 
 // LatencyOptions of MeasureLatency.
@@ -10,8 +11,10 @@ type LatencyOptions struct {
 	Size  int    // payload bytes; 8 at least for Park
 	Count uint64 // measured messages of each kind in all; 0 = a default
 	Runs  int    // rounds of each kind; 0 = a default
-	CPUs  []int  // none = all
-	Park  bool   // measure the wake-up of a sleeping subscriber instead
+	// Duration is for how long rounds of Count / Runs messages go on, however many; 0 = Runs of them.
+	Duration time.Duration
+	CPUs     []int // none = all
+	Park     bool  // measure the wake-up of a sleeping subscriber instead
 	// Progress is told what was done, from 0 to 1; nil = nobody.
 	Progress func(done float64)
 }
@@ -77,6 +80,8 @@ func (o *LatencyOptions) Validate() (err error) {
 	switch {
 	case o.Size < least || o.Size > MaxSize:
 		return fmt.Errorf("message size %d bytes: want %d to %d", o.Size, least, MaxSize)
+	case o.Duration < 0:
+		return fmt.Errorf("duration %v: want a positive one", o.Duration)
 	case o.Runs < 1 || o.Count < uint64(o.Runs) || o.Count > 1<<32:
 		return fmt.Errorf("%d messages in %d runs: want at least one message a run, and at most %d in all", o.Count, o.Runs, uint64(1)<<32)
 	}
@@ -145,7 +150,6 @@ func (o LatencyOptions) measure(ctx context.Context, env Env, bare, onBus [2]job
 	defer t.close()
 	per := o.Count / uint64(o.Runs)
 	m := &measured{LatencyOptions: o}
-	m.Count = per * uint64(o.Runs)
 	round := func(jobs [2]job, run int) (Latency, error) {
 		for i := range jobs {
 			j := &jobs[i]
@@ -165,7 +169,8 @@ func (o LatencyOptions) measure(ctx context.Context, env Env, bare, onBus [2]job
 		return r[0].Latency, nil
 	}
 	var bares, buses []Latency
-	for run := range o.Runs {
+	begin := time.Now()
+	for run, done := 0, 0.0; done < 1; run++ {
 		l, err := round(bare, run)
 		if err != nil {
 			return nil, err
@@ -175,8 +180,13 @@ func (o LatencyOptions) measure(ctx context.Context, env Env, bare, onBus [2]job
 			return nil, err
 		}
 		buses = append(buses, l)
-		o.Progress(float64(run+1) / float64(o.Runs))
+		m.Runs = run + 1
+		if done = float64(m.Runs) / float64(o.Runs); o.Duration > 0 {
+			done = float64(time.Since(begin)) / float64(o.Duration)
+		}
+		o.Progress(min(done, 1))
 	}
+	m.Count = per * uint64(m.Runs)
 	m.bare, m.bus = medianLatency(bares), medianLatency(buses)
 	return m, nil
 }
