@@ -228,3 +228,26 @@ func FuzzReader(f *testing.F) {
 		readers(t, p, mem, h)
 	})
 }
+
+// Fear: an intent that nobody wrote has a lossy reader look for a valid frame for ever,
+// without a word.
+func TestIntentBeyondAllReasonIsCorrupt(t *testing.T) {
+	watch(t, time.Minute)
+	_, mem, h := hostileLane(t)
+	for _, intent := range []uint64{h.FirstPos + 1<<40, layout.MaxPos} {
+		*word64(mem, layout.OffIntent) = intent
+		for _, latest := range []bool{false, true} {
+			cur := make([]byte, layout.CursorFileBytes(64))
+			s, err := newSubscriber(cur, layout.CursorHeader{Epoch: newID(), Slots: 64}, SubscriberOptions{LapToLatest: latest})
+			must(t, err)
+			r, err := newReader(mem, h)
+			must(t, err)
+			r.bindSlot(cur)
+			s.post(admission{lane: r})
+			var lane *LaneError
+			if _, err := s.Poll(func(Frame) { t.Error("a frame that may be overwritten") }, 0); !errors.As(err, &lane) || !errors.Is(err, ErrCorrupt) {
+				t.Errorf("intent %#x: %v", intent, err)
+			}
+		}
+	}
+}

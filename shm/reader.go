@@ -344,6 +344,14 @@ func (r *reader) seek(oldest bool) bool {
 	return false
 }
 
+// incredible reports whether the intent is further beyond the tail than any publisher
+// goes, so that nothing in the ring will ever be valid. A grant is less than a ring
+// (grantMax), the tail follows each grant, and one may be under way.
+func (r *reader) incredible() bool {
+	intent := atomic.LoadUint64(r.intent) // first: the tail only comes closer
+	return seqlock.Diff(intent, atomic.LoadUint64(r.tailHint)) > 2*int64(r.ring.mask+1)
+}
+
 // sequenceAt reads the sequence of the data frame at pos, validated.
 func (r *reader) sequenceAt(pos uint64) (uint64, bool) {
 	ok := atomic.LoadUint64(r.ring.word(pos)) == layout.Commit(pos, layout.KindData)

@@ -470,7 +470,9 @@ func (s *Subscriber) unusual(r *reader, v verdict) error {
 			}
 			return nil
 		}
-		r.seek(!s.opts.LapToLatest)
+		if !r.seek(!s.opts.LapToLatest) && r.incredible() {
+			return s.detach(r, ErrCorrupt, "the intent is further beyond the tail than a publisher goes")
+		}
 		return nil
 	case ended:
 		return s.end(r)
