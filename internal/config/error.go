@@ -20,7 +20,7 @@ type Problem struct {
 	Col    int    // byte column, from 1
 	Key    string // "registry.socket", "topic[0].ring"; "" for a syntax error
 	Msg    string // complete in itself: names the key, the value and the rule
-	Hint   string // Nearest valid spelling, or ""
+	Hint   string // nearest valid spelling, or ""
 }
 
 // Error gives one line per problem: file:line:column: message (did you mean "x"?).
