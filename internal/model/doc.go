@@ -66,7 +66,8 @@
 //
 //	go test ./internal/model -timeout 0 -run Invariant -v -args -model.large N
 //
-// Each N makes the space about three times as large; N = 2 visits 9.6e7 states in 7 minutes.
+// Each N makes the space about three times as large; N = 2 visits 9.6e7 states in 7 minutes; with
+// N = 3, "park on two lanes" needs more than 24 GiB.
 //
 // # What it does not show
 //
