@@ -241,6 +241,21 @@ func TestDirectoryRestartsWhileADurableSubscriberComesBack(t *testing.T) {
 	must(t, s.Forget(bg()))
 }
 
+// killHalfWay leaves s as a kill would that has had 20 of 40 frames, with this sequence
+// beside its cursor, in the middle of storing its metrics.
+func killHalfWay(t *testing.T, p *Publisher, s *Subscriber, ta *tally, seq uint64) {
+	t.Helper()
+	publishN(t, p, 20)
+	readOut(t, s, ta.frame)
+	publishN(t, p, 20)
+	slot := layout.OffSlots + uint64(s.lanes[0].hdr.Lane)*layout.SlotBytes
+	*word64(s.mem, slot+layout.SlotSeq) = seq
+	*word64(s.mem, layout.OffSubMetrics)++
+	s.opts.Keep = 0 // Close stores no cursors
+	s.worked = false
+	must(t, s.Close())
+}
+
 // Fear: a kill between the two stores of a cursor makes a gap of what was not lost.
 func TestTornCursorIsReadFromItsPosition(t *testing.T) {
 	watch(t, time.Minute)
@@ -248,16 +263,7 @@ func TestTornCursorIsReadFromItsPosition(t *testing.T) {
 	p := publisher(t, c, "a.b", PublisherOptions{})
 	s := subscriber(t, c, "a.b", durableOptions(Lossless))
 	ta := newTally()
-	publishN(t, p, 20)
-	readOut(t, s, ta.frame)
-	publishN(t, p, 20)
-	r := s.lanes[0]
-	slot := layout.OffSlots + uint64(r.hdr.Lane)*layout.SlotBytes
-	*word64(s.mem, slot+layout.SlotSeq) = 30 // of a cursor that was to come
-	*word64(s.mem, layout.OffSubMetrics)++   // and it was killed in a cell
-	s.opts.Keep = 0                          // Close stores no cursors
-	s.worked = false
-	must(t, s.Close())
+	killHalfWay(t, p, s, ta, 30) // of a cursor that was to come
 	s = subscriber(t, c, "a.b", durableOptions(Lossless))
 	pollUntil(t, s, ta.frame, func() bool { n, _ := ta.total(); return n == 40 })
 	must(t, ta.err)
@@ -316,14 +322,7 @@ func TestSequenceBehindTheCursorIsAGap(t *testing.T) {
 	p := publisher(t, c, "a.b", PublisherOptions{})
 	s := subscriber(t, c, "a.b", durableOptions(Lossless))
 	ta := newTally()
-	publishN(t, p, 20)
-	readOut(t, s, ta.frame)
-	publishN(t, p, 20)
-	slot := layout.OffSlots + uint64(s.lanes[0].hdr.Lane)*layout.SlotBytes
-	*word64(s.mem, slot+layout.SlotSeq) = 5
-	s.opts.Keep = 0 // Close stores no cursors
-	s.worked = false
-	must(t, s.Close())
+	killHalfWay(t, p, s, ta, 5)
 	s = subscriber(t, c, "a.b", durableOptions(Lossless))
 	var gap *GapError
 	if _, err := s.Poll(ta.frame, 0); !errors.As(err, &gap) || gap.From != 5 || gap.Next != 20 {
