@@ -10,6 +10,7 @@ import (
 	"github.com/torq/mycelium/internal/control"
 	"github.com/torq/mycelium/internal/failpoint"
 	"github.com/torq/mycelium/internal/layout"
+	"github.com/torq/mycelium/internal/lines"
 	"github.com/torq/mycelium/seqlock"
 )
 
@@ -139,7 +140,7 @@ func (p *Publisher) appendPart(b []byte) (n uint64, err error) {
 	hops := uint64(p.hdr.Hops) << 56
 	p.clearNext(pos + n)
 	// The first commit word stays out of it: the origin's could be a true one here.
-	copy(p.ring.bytes(pos+8, n-8), b[8:n])
+	lines.Copy(p.ring.bytes(pos+8, n-8), b[8:n])
 	for at := uint64(0); at < n; {
 		meta := headerIn(b, at).meta
 		size := uint64(uint32(meta))

@@ -10,6 +10,7 @@ import (
 	"github.com/torq/mycelium/internal/clock"
 	"github.com/torq/mycelium/internal/failpoint"
 	"github.com/torq/mycelium/internal/layout"
+	"github.com/torq/mycelium/internal/lines"
 	"github.com/torq/mycelium/internal/segment"
 	"github.com/torq/mycelium/seqlock"
 )
@@ -165,7 +166,7 @@ func (p *Publisher) publish(typ uint16, payload []byte) (seq uint64, err error) 
 	}
 	next := p.pos + layout.FrameBytes(n)
 	p.clearNext(next)
-	copy(p.ring.bytes(p.pos+layout.OffPayload, n), payload)
+	lines.Copy(p.ring.bytes(p.pos+layout.OffPayload, n), payload)
 	pos := p.pos
 	p.seal(layout.Meta(uint32(n), typ, 0, p.hdr.Hops), p.now())
 	if p.advance(next, n) {
@@ -474,7 +475,7 @@ func (p *Publisher) publishPart(msgs []Message) (n int, err error) {
 		*p.ring.word(pos + layout.OffLen) = layout.Meta(uint32(len(m.Payload)), m.Type, 0, p.hdr.Hops)
 		*p.ring.word(pos + layout.OffSeq) = p.seq + uint64(i)
 		*p.ring.word(pos + layout.OffTime) = p.now()
-		copy(p.ring.bytes(pos+layout.OffPayload, uint64(len(m.Payload))), m.Payload)
+		lines.Copy(p.ring.bytes(pos+layout.OffPayload, uint64(len(m.Payload))), m.Payload)
 		if i > 0 {
 			storeRelaxed(p.ring.word(pos), layout.Commit(pos, layout.KindData))
 		}

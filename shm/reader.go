@@ -4,6 +4,7 @@ import (
 	"sync/atomic"
 
 	"github.com/torq/mycelium/internal/layout"
+	"github.com/torq/mycelium/internal/lines"
 	"github.com/torq/mycelium/internal/segment"
 	"github.com/torq/mycelium/seqlock"
 )
@@ -38,7 +39,7 @@ type reader struct {
 
 	neverEvicts bool
 	front       bool   // the last gather ended at a header that was not there yet
-	bulk        bool   // the last gather filled the buffer: more is waiting, up to the tail
+	bulk        bool   // the last gather took much: more is waiting, up to the tail
 	tail        uint64 // tail hint last seen: everything before it is complete
 	frame       uint64 // size of the last frame, to guess how much limit frames take
 	idle        uint32 // polls that found nothing, saturating
@@ -201,8 +202,8 @@ func (r *reader) gather(buf []byte, limit int) (n uint64, v verdict) {
 	lap := start&^r.ring.mask + r.ring.mask + 1
 	end := min(lap, start+uint64(len(buf)))
 	if r.bulk {
-		stretch := min(end, start+uint64(min(limit, len(buf)))*r.frame)
-		if r.tail < stretch {
+		stretch := min(end, start+uint64(min(limit, len(buf)))*r.frame, start+max(gatherBytes, r.frame))
+		if r.tail < stretch+gatherBytes { // what lies behind is fetched, see fetch
 			r.tail = atomic.LoadUint64(r.tailHint) // SYNC tail/bulk
 		}
 		if r.tail >= stretch && stretch > start { // no frame was delivered yet: no guess
@@ -212,7 +213,7 @@ func (r *reader) gather(buf []byte, limit int) (n uint64, v verdict) {
 	}
 	p := start
 	r.front = false
-	for ; limit > 0; limit-- {
+	for ; limit > 0 && p-start < gatherBytes; limit-- {
 		if atomic.LoadUint64(r.ring.word(p)) != layout.Commit(p, layout.KindData) { // SYNC commit/poll
 			r.front = true
 			break
@@ -235,8 +236,26 @@ func (r *reader) gather(buf []byte, limit int) (n uint64, v verdict) {
 	if n = p - start; n == 0 {
 		return 0, r.special(start, lap)
 	}
-	r.bulk = n > uint64(len(buf))/2
+	r.bulk = n > gatherBytes/2
 	return r.take(buf, n)
+}
+
+const (
+	fetchBytes = 512 // at a time: as many lines as a core asks for at once, or half of it
+	noFetch    = ^uint64(0)
+)
+
+// fetch asks for a part of the stretch behind the one that is being delivered, lead
+// bytes further on than due, where delivery has come to: so that its lines travel
+// while handlers run. It returns where the next part is due. What is not complete yet
+// is left to the publisher, which is writing there.
+func (r *reader) fetch(due, lead uint64) (next uint64) {
+	at, n := due+lead, max(fetchBytes, r.frame)
+	if at+n > min(r.tail, at|r.ring.mask+1) {
+		return noFetch
+	}
+	lines.Fetch(r.ring.bytes(at, n))
+	return due + n
 }
 
 // take copies n bytes and validates them.

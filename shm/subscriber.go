@@ -15,8 +15,8 @@ import (
 	"github.com/torq/mycelium/seqlock"
 )
 
-// gatherBytes is how much is copied and validated at once: small enough to stay
-// in L1 beside the ring's own lines.
+// gatherBytes is how much is copied and validated at once, or one larger frame:
+// small enough to stay in L1 beside the ring's lines that were fetched ahead.
 const gatherBytes = 8 << 10
 
 const (
@@ -367,7 +367,7 @@ func (s *Subscriber) pollRuns(r *reader, h func(Frame), limit int) (n int, err e
 
 // deliver hands the frames of a validated copy to h, at most limit. A call of h
 // costs the loop every register, so what changes lives where it must be stored
-// anyway: the reader's own pos and want.
+// anyway: the reader's own pos and want, and one Frame.
 func (s *Subscriber) deliver(r *reader, b []byte, h func(Frame), limit int) (n int, err error) {
 	start, end := r.pos, r.pos+uint64(len(b))
 	if r.fresh || r.loose != 0 { // the first frame needs a closer look
@@ -379,8 +379,16 @@ func (s *Subscriber) deliver(r *reader, b []byte, h func(Frame), limit int) (n i
 	}
 	first := r.want
 	last := first + uint64(limit)
+	fr := Frame{Topic: r.topic, Source: r.source}
+	due := start
+	if !r.bulk {
+		due = noFetch
+	}
 	for r.want != last {
 		pos := r.pos
+		if pos >= due {
+			due = r.fetch(due, end-start)
+		}
 		if pos+layout.FrameHeaderBytes > end {
 			break
 		}
@@ -401,15 +409,9 @@ func (s *Subscriber) deliver(r *reader, b []byte, h func(Frame), limit int) (n i
 			err = s.detach(r, ErrCorrupt, fmt.Sprintf("sequence %d where %d is due", seq, r.want))
 			break
 		}
-		h(Frame{
-			Topic:   r.topic,
-			Source:  r.source,
-			Seq:     seq,
-			Time:    int64(f.time),
-			Type:    uint16(meta >> 32),
-			Flags:   uint8(meta >> 48),
-			Payload: f.payload(size),
-		})
+		fr.Seq, fr.Time, fr.Type, fr.Flags = seq, int64(f.time), uint16(meta>>32), uint8(meta>>48)
+		fr.Payload = f.payload(size)
+		h(fr)
 		r.pos += total
 		r.want++
 		r.frame = total

@@ -1,0 +1,22 @@
+package lines_test
+
+import (
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/torq/mycelium/internal/lines"
+)
+
+// TestFetchReadsNothing points it at memory that cannot be read.
+func TestFetchReadsNothing(t *testing.T) {
+	mem, err := unix.Mmap(-1, 0, 1<<16, unix.PROT_NONE, unix.MAP_ANON|unix.MAP_PRIVATE)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Munmap(mem) }()
+	for _, n := range []int{0, 1, 63, 64, 65, 512, len(mem)} {
+		lines.Fetch(mem[:n])
+		lines.Fetch(mem[len(mem)-n:])
+	}
+}

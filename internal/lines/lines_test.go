@@ -1,0 +1,60 @@
+package lines_test
+
+import (
+	"bytes"
+	"fmt"
+	"testing"
+
+	"github.com/torq/mycelium/internal/lines"
+)
+
+// TestCopyWritesItsBytesAndNoOthers goes through every length up to some lines, at
+// every place in a line that either side can have.
+func TestCopyWritesItsBytesAndNoOthers(t *testing.T) {
+	const most, margin = 4 * 64, 128
+	source := make([]byte, most+64)
+	for i := range source {
+		source[i] = byte(i*7 + 1)
+	}
+	got, want := make([]byte, most+2*margin), make([]byte, most+2*margin)
+	for n := range most + 1 {
+		for at := range 64 {
+			from := source[(at*5)%64:][:n]
+			for i := range got {
+				got[i], want[i] = 0xee, 0xee
+			}
+			copy(want[margin+at:], from)
+			lines.Copy(got[margin+at:], from)
+			if !bytes.Equal(got, want) {
+				t.Fatalf("%d bytes to place %d of a line:\n% x\nwant\n% x", n, at, got, want)
+			}
+		}
+	}
+}
+
+func TestCopyRefusesWhatDoesNotFit(t *testing.T) {
+	defer func() {
+		if recover() == nil {
+			t.Error("512 bytes went into 511")
+		}
+	}()
+	lines.Copy(make([]byte, 511), make([]byte, 512))
+}
+
+func BenchmarkCopy(b *testing.B) {
+	for _, n := range []int{272, 512, 1024, 4096, 65536} {
+		to, from := make([]byte, n+64)[32:], make([]byte, n)
+		b.Run(fmt.Sprintf("lines/%d", n), func(b *testing.B) {
+			b.SetBytes(int64(n))
+			for b.Loop() {
+				lines.Copy(to, from)
+			}
+		})
+		b.Run(fmt.Sprintf("copy/%d", n), func(b *testing.B) {
+			b.SetBytes(int64(n))
+			for b.Loop() {
+				copy(to, from)
+			}
+		})
+	}
+}
