@@ -172,6 +172,25 @@ func TestTruncatedLaneUnderItsPublisher(t *testing.T) {
 	}
 }
 
+// What is missing begins in the middle of a payload, so that its copy is what faults.
+func TestTruncatedWithinAPayload(t *testing.T) {
+	watch(t, time.Minute)
+	d, c := openBus(t, LocalOptions{RingBytes: small})
+	p := publisher(t, c, "a", PublisherOptions{})
+	must(t, os.Truncate(laneFile(t, d, p), layout.LaneHeaderBytes+4096))
+	batch := []Message{{1, make([]byte, 1000)}}
+	var err error
+	for range 5 {
+		if _, err = p.PublishBatch(batch); err != nil {
+			break
+		}
+	}
+	if !errors.Is(err, ErrFault) || p.Seq() != 3 {
+		t.Fatalf("%v, and the next sequence is %d", err, p.Seq())
+	}
+	must(t, p.Close())
+}
+
 // A lane that has lost only its ring tells so in its header.
 func TestFaultShowsInTheHeader(t *testing.T) {
 	watch(t, time.Minute)
