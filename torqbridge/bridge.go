@@ -32,6 +32,7 @@ type Bridge struct {
 	own     []shm.SourceID // what the bridge itself publishes as
 	domains []*domain
 	state   *state
+	busy    chan struct{} // places for busy sockets
 }
 
 // Serve runs a bridge until ctx ends. Then every public socket goes back to the old
@@ -49,7 +50,7 @@ func Serve(ctx context.Context, cfg Config, o Options) error {
 	}
 	bctx, stop := context.WithCancel(context.Background())
 	defer stop()
-	b := &Bridge{cfg: cfg, log: o.Log, ctx: bctx}
+	b := &Bridge{cfg: cfg, log: o.Log, ctx: bctx, busy: make(chan struct{}, maxBusy)}
 	control, err := listenControl(cfg.Control)
 	if err != nil {
 		return err

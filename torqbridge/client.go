@@ -20,7 +20,7 @@ import (
 type client struct {
 	d    *domain
 	id   uint32
-	conn *net.UnixConn
+	conn *socket
 	tap  *tap
 	pid  int
 	ours bool // the comparison's
@@ -51,7 +51,12 @@ const ourQueue = 1 << 30
 const halfClosedLook = time.Second
 
 // admit takes a new connection in, of a peer or of the comparison.
-func (d *domain) admit(conn *net.UnixConn, ours bool) {
+func (d *domain) admit(of *net.UnixConn, ours bool) {
+	conn, err := newSocket(of, d.b.busy)
+	if err != nil {
+		_ = of.Close()
+		return
+	}
 	c := &client{d: d, id: d.nextID.Add(1), conn: conn, pid: peer(conn), ours: ours, drained: make(chan struct{}), flushed: make(chan struct{})}
 	var skip func(uint64, uint32) bool
 	from := uint64(noIndex)
@@ -70,9 +75,8 @@ func (d *domain) admit(conn *net.UnixConn, ours bool) {
 		queue = ourQueue
 	}
 	c.tap = d.hub.tap(queue, from, skip)
-	w, err := newWriter(conn, int(d.cfg.Join))
 	d.mu.Lock()
-	ended := d.serving == nil || err != nil
+	ended := d.serving == nil
 	if !ended {
 		d.clients[c] = struct{}{}
 	}
@@ -87,7 +91,7 @@ func (d *domain) admit(conn *net.UnixConn, ours bool) {
 	}
 	d.wg.Add(2)
 	go c.read()
-	go c.write(w)
+	go c.write(newWriter(conn, int(d.cfg.Join)))
 }
 
 // read takes what the peer sends, to its end.
@@ -99,7 +103,7 @@ func (c *client) read() {
 	var msgs [][]byte
 	d.settle()
 	for {
-		n, err := c.conn.Read(s.Room(readBytes))
+		n, err := c.conn.read(s.Room(readBytes))
 		s.Filled(n)
 		msgs = d.cut(s, msgs[:0])
 		if len(msgs) > 0 {
@@ -108,6 +112,7 @@ func (c *client) read() {
 		if n := len(msgs); n >= manyMessages && n < enoughMessages {
 			yield()
 		}
+		c.conn.found(len(msgs))
 		if err != nil {
 			if n := s.Pending(); n > 0 {
 				d.stats.truncated.Add(1)
@@ -116,6 +121,7 @@ func (c *client) read() {
 			break
 		}
 	}
+	c.conn.rest()
 	close(c.drained)
 	for c.halves.Load() == 0 { // it may only have shut down its writing end
 		if gone(c.conn) {
@@ -195,6 +201,6 @@ func (c *client) half() {
 
 // cutOff ends a client at once.
 func (c *client) cutOff() {
-	_ = c.conn.SetDeadline(time.Unix(1, 0)) // what is under way ends
+	c.conn.cutOff()
 	c.tap.close()
 }

@@ -12,10 +12,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// descriptor is what a writer needs of a connection: syscall.RawConn without its Read.
+type descriptor interface {
+	Control(f func(fd uintptr)) error
+	Write(step func(fd uintptr) bool) error // calls step when there is room, until it is done
+}
+
 // writer writes batches to a peer's socket without ever blocking a thread. It is
 // for one goroutine.
 type writer struct {
-	raw  syscall.RawConn
+	to   descriptor
 	join int // unread bytes from which on messages are joined; 0 = never
 	step func(fd uintptr) bool
 
@@ -26,14 +32,10 @@ type writer struct {
 	err  error
 }
 
-func newWriter(c *net.UnixConn, join int) (*writer, error) {
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return nil, err
-	}
-	w := &writer{raw: raw, join: join}
+func newWriter(to descriptor, join int) *writer {
+	w := &writer{to: to, join: join}
 	w.step = w.write
-	return w, nil
+	return w
 }
 
 // askEvery is after how many messages it is asked what a peer has unread: less than
@@ -43,7 +45,7 @@ const askEvery = 16
 // send writes a batch: each message by one call while the peer keeps up.
 func (w *writer) send(b *batch) error {
 	w.b, w.from, w.next, w.err = b, 0, 0, nil
-	if err := w.raw.Write(w.step); err != nil {
+	if err := w.to.Write(w.step); err != nil {
 		return err
 	}
 	return w.err
@@ -52,7 +54,7 @@ func (w *writer) send(b *batch) error {
 // write goes on until all is written; false = the socket takes no more for now.
 func (w *writer) write(fd uintptr) bool {
 	for w.next < len(w.b.ends) {
-		n, err := syscall.Write(int(fd), w.b.buf[w.from:w.upTo(fd)])
+		n, err := unix.SendmsgN(int(fd), w.b.buf[w.from:w.upTo(fd)], nil, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
 		switch {
 		case err == syscall.EINTR:
 			continue
@@ -94,7 +96,7 @@ func unread(fd uintptr) int {
 
 // unreadBytes is unread for a connection.
 func (w *writer) unreadBytes() (n int) {
-	_ = w.raw.Control(func(fd uintptr) { n = unread(fd) })
+	_ = w.to.Control(func(fd uintptr) { n = unread(fd) })
 	return n
 }
 
@@ -120,19 +122,10 @@ func unixConn(fd int) (*net.UnixConn, error) {
 	return c.(*net.UnixConn), nil
 }
 
-// stopReading tells the peer that nothing is read any more: its next write fails,
-// and what it wrote before can still be read, to the end. No message is cut but one
-// that the peer knows it has not written whole.
-func stopReading(c *net.UnixConn) error { return c.CloseRead() }
-
 // gone reports whether a peer whose writing end is closed has gone altogether.
-func gone(c *net.UnixConn) bool {
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return true
-	}
+func gone(d descriptor) bool {
 	hup := false
-	if err := raw.Control(func(fd uintptr) {
+	if err := d.Control(func(fd uintptr) {
 		p := []unix.PollFd{{Fd: int32(fd)}}
 		if n, err := unix.Poll(p, 0); err == nil && n == 1 {
 			hup = p[0].Revents&(unix.POLLHUP|unix.POLLERR) != 0
@@ -144,12 +137,8 @@ func gone(c *net.UnixConn) bool {
 }
 
 // peer is the process at the other end; 0 = in another process namespace.
-func peer(c *net.UnixConn) (pid int) {
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return 0
-	}
-	_ = raw.Control(func(fd uintptr) {
+func peer(d descriptor) (pid int) {
+	_ = d.Control(func(fd uintptr) {
 		if cred, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
 			pid = int(cred.Pid)
 		}

@@ -23,6 +23,9 @@
 // broadcast. What other publishers put on the domain's topics goes to every
 // connection, too.
 //
+// A client that sends several messages at a time gets two threads for as long as it does
+// (socket); up to 32 of them at once.
+//
 // # Modes
 //
 //	legacy ------------> shadow ------------> bus       moves and what they take: plan,

@@ -101,10 +101,11 @@ func (d *domain) dialRelay(ctx context.Context) (*net.UnixConn, error) {
 // session mirrors over one connection.
 func (m *mirror) session(ctx context.Context, conn *net.UnixConn) error {
 	defer conn.Close()
-	w, err := newWriter(conn, 1)
+	raw, err := conn.SyscallConn()
 	if err != nil {
 		return err
 	}
+	w := newWriter(raw, 1)
 	m.mu.Lock()
 	if time.Since(m.endedAt) > m.d.b.cfg.Replay {
 		m.resume = noIndex // whoever waited for that is long gone

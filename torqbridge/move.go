@@ -137,7 +137,7 @@ func (d *domain) handBack(m *Move) error {
 		}
 		before, counted := connections(d.cfg.Socket)
 		for _, c := range consumers {
-			_ = stopReading(c.conn) // it may be a producer that has not sent yet
+			c.conn.stopReading() // it may be a producer that has not sent yet
 			c.tap.finishAt(h)
 		}
 		limit(settleLimit, "the end of a consumer", func() bool { return flushed(consumers) && drained(consumers) })
@@ -168,7 +168,7 @@ func (d *domain) handBack(m *Move) error {
 	late, producers := d.split() // whoever has come since is drained as well
 	producers = append(producers, late...)
 	for _, c := range producers {
-		_ = stopReading(c.conn)
+		c.conn.stopReading()
 	}
 	limit(drainLimit/2, "the bus", func() bool { return drained(producers) })
 	d.hurry.Store(true) // a subscriber that is stuck must not keep the old world waiting

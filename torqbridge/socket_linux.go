@@ -1,0 +1,200 @@
+package torqbridge
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"runtime"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// socket is a client's connection. How its reader and its writer wait depends on what
+// comes:
+//
+//	          several messages in each of toBusy reads, and there is a place
+//	quiet ----------------------------------------------------------------> busy
+//	      <----------------------------------------------------------------
+//	          one at most in each of toQuiet reads, or nothing for quietTime,
+//	          or reading has ended
+//
+//	quiet   in the runtime's poller
+//	busy    in read(2) and in poll(2), each on a thread: the peer's write wakes nobody
+//	        while the reader has something to do
+//
+// read, found and rest are for the reader's goroutine, Write for the writer's; the others
+// are safe for concurrent use.
+type socket struct {
+	now    atomic.Pointer[end] // replaced by the reader, then closed
+	ended  atomic.Bool
+	streak int           // reads in a row that speak for the other state
+	places chan struct{} // as many sockets may be busy
+
+	step func(fd uintptr) bool // the writer's
+	done bool                  // what it said last
+	try  func(fd uintptr)
+}
+
+// end is this side of the connection, in one of the two states.
+type end struct {
+	io.ReadCloser
+	raw  syscall.RawConn
+	busy bool
+}
+
+const (
+	toBusy    = 4
+	toQuiet   = 64
+	quietTime = 100 * time.Millisecond
+	maxBusy   = 32                     // clients of a bridge; two threads each
+	roomLook  = 100 * time.Millisecond // so often a busy writer that waits looks whether it still is one
+)
+
+// newSocket takes a connection over. There is a place for each value that places takes.
+func newSocket(c *net.UnixConn, places chan struct{}) (*socket, error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	s := &socket{places: places}
+	s.try = func(fd uintptr) {
+		if s.done = s.step(fd); !s.done {
+			p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
+			_, _ = unix.Poll(p, int(roomLook.Milliseconds()))
+		}
+	}
+	s.now.Store(&end{c, raw, false})
+	return s, nil
+}
+
+// on calls f with the state of the moment, again if that has ended under it.
+func (s *socket) on(f func(e *end) error) error {
+	for {
+		e := s.now.Load()
+		if err := f(e); err == nil || s.now.Load() == e {
+			return err
+		}
+	}
+}
+
+// Control calls f with the descriptor.
+func (s *socket) Control(f func(fd uintptr)) error {
+	return s.on(func(e *end) error { return e.raw.Control(f) })
+}
+
+// Write calls step until it says that it is done, each time when there is room.
+func (s *socket) Write(step func(fd uintptr) bool) error {
+	s.step = step
+	return s.on(func(e *end) error {
+		if !e.busy {
+			return e.raw.Write(step)
+		}
+		err := e.raw.Control(s.try)
+		for err == nil && !s.done {
+			err = e.raw.Control(s.try)
+		}
+		return err
+	})
+}
+
+// read waits for bytes.
+func (s *socket) read(b []byte) (n int, err error) {
+	for !s.ended.Load() {
+		n, err = s.now.Load().Read(b)
+		if !errors.Is(err, unix.EAGAIN) {
+			return n, err
+		}
+		s.rest() // nothing came for quietTime
+	}
+	return 0, net.ErrClosed
+}
+
+// found notes how many messages a read found.
+func (s *socket) found(messages int) {
+	busy, many := s.now.Load().busy, messages > 1
+	switch s.streak++; {
+	case busy == many:
+		s.streak = 0
+	case many && s.streak >= toBusy:
+		s.streak = 0
+		s.work()
+	case busy && s.streak >= toQuiet:
+		s.rest()
+	}
+}
+
+// work makes a quiet socket busy, if there is a place. The goroutine stays on its thread
+// meanwhile: else any other may carry on what it reads, on another core.
+func (s *socket) work() {
+	select {
+	case s.places <- struct{}{}:
+	default:
+		return
+	}
+	old := s.now.Load()
+	var f *os.File
+	_ = old.raw.Control(func(fd uintptr) {
+		own, err := unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			return // out of descriptors: it stays as it is
+		}
+		wait := unix.NsecToTimeval(int64(quietTime))
+		_ = unix.SetsockoptTimeval(own, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &wait)
+		_ = unix.SetNonblock(own, false)
+		f = os.NewFile(uintptr(own), "client")
+	})
+	if f == nil {
+		<-s.places
+		return
+	}
+	raw, _ := f.SyscallConn() // no error: it is open
+	s.now.Store(&end{f, raw, true})
+	runtime.LockOSThread()
+	_ = old.Close()
+}
+
+// rest makes a busy socket quiet.
+func (s *socket) rest() {
+	old := s.now.Load()
+	if !old.busy {
+		return
+	}
+	c, err := net.FileConn(old.ReadCloser.(*os.File))
+	if err != nil {
+		return // out of descriptors: it goes on as it is
+	}
+	raw, _ := c.(*net.UnixConn).SyscallConn() // no error: it is open
+	s.now.Store(&end{c, raw, false})
+	s.streak = 0
+	runtime.UnlockOSThread()
+	_ = old.Close()
+	<-s.places
+}
+
+// stopReading tells the peer that nothing is read any more: its next write fails,
+// and what it wrote before can still be read, to the end. No message is cut but one
+// that the peer knows it has not written whole.
+func (s *socket) stopReading() { s.shutdown(unix.SHUT_RD) }
+
+// cutOff ends reading and writing at once.
+func (s *socket) cutOff() {
+	s.ended.Store(true)
+	s.shutdown(unix.SHUT_RDWR)
+}
+
+func (s *socket) shutdown(how int) {
+	_ = s.Control(func(fd uintptr) { _ = unix.Shutdown(int(fd), how) }) // an error: the peer has gone
+}
+
+// Close gives the descriptor up, after reading and writing have ended.
+func (s *socket) Close() error {
+	e := s.now.Load()
+	if e.busy { // rest found no descriptor
+		<-s.places
+	}
+	return e.Close()
+}

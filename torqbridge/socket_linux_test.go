@@ -1,0 +1,168 @@
+package torqbridge
+
+import (
+	"bytes"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/torq/mycelium/codec"
+)
+
+// pair is a socket, and the peer's end of it.
+func pair(t *testing.T, places chan struct{}) (*socket, *net.UnixConn) {
+	t.Helper()
+	watch(t)
+	far, near, err := socketPair()
+	must(t, err)
+	s, err := newSocket(near, places)
+	must(t, err)
+	t.Cleanup(func() { _ = far.Close() })
+	return s, far
+}
+
+func (s *socket) many() {
+	for range toBusy {
+		s.found(2)
+	}
+}
+
+func (s *socket) busy() bool { return s.now.Load().busy }
+
+// Fear: a socket stays busy, or its place does, when its peer is quiet again or has gone.
+func TestABusySocketGivesItsPlaceBack(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		rest func(s *socket, far *net.UnixConn)
+	}{
+		{"single messages", func(s *socket, _ *net.UnixConn) {
+			for range toQuiet {
+				s.found(1)
+			}
+		}},
+		{"nothing came", func(s *socket, far *net.UnixConn) {
+			go func() {
+				time.Sleep(3 * quietTime / 2)
+				_, _ = far.Write([]byte{1})
+			}()
+			if n, err := s.read(make([]byte, 8)); n != 1 || err != nil {
+				t.Error(n, err)
+			}
+		}},
+		{"closed", func(s *socket, _ *net.UnixConn) { must(t, s.Close()) }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			places := make(chan struct{}, 1)
+			s, far := pair(t, places)
+			if s.many(); !s.busy() || len(places) != 1 {
+				t.Fatal("not busy")
+			}
+			other, _ := pair(t, places)
+			if other.many(); other.busy() {
+				t.Error("busy without a place")
+			}
+			if c.rest(s, far); len(places) != 0 {
+				t.Error("the place is still taken")
+			}
+			if other.many(); !other.busy() {
+				t.Error("not busy, though there is a place")
+			}
+		})
+	}
+}
+
+// Fear: a writer that waits for room does not notice that its socket has become busy, or
+// quiet, and a message is lost or doubled over that.
+func TestAWriterWaitsThroughChangesOfState(t *testing.T) {
+	s, far := pair(t, make(chan struct{}, 1))
+	want := &batch{}
+	for i := range 20_000 {
+		want.buf = append(want.buf, trade(codec.SourceKraken, "BTC", uint64(i))...)
+		want.ends = append(want.ends, len(want.buf))
+	}
+	sent := make(chan error, 1)
+	go func() { sent <- newWriter(s, 0).send(want) }()
+	got, buf := []byte(nil), make([]byte, 100*codec.TradeMessageSize)
+	for round := 0; len(got) < len(want.buf); round++ {
+		if time.Sleep(time.Millisecond); round%2 == 0 {
+			s.work()
+		} else {
+			s.rest()
+		}
+		n, err := far.Read(buf)
+		must(t, err)
+		got = append(got, buf[:n]...)
+	}
+	must(t, <-sent)
+	if !bytes.Equal(got, want.buf) {
+		t.Error("other bytes arrived than were sent")
+	}
+}
+
+// Fear: nobody can end a reader that sleeps in read(2) and a writer that sleeps in poll(2).
+func TestABusySocketIsCutOff(t *testing.T) {
+	s, _ := pair(t, make(chan struct{}, 1))
+	s.work()
+	ended := make(chan error, 2)
+	go func() {
+		_, err := s.read(make([]byte, 8))
+		if err == nil {
+			_, err = s.read(make([]byte, 8))
+		}
+		ended <- err
+	}()
+	go func() { ended <- newWriter(s, 0).send(&batch{buf: make([]byte, 8<<20), ends: []int{8 << 20}}) }()
+	time.Sleep(10 * time.Millisecond)
+	s.cutOff()
+	for range 2 {
+		if <-ended == nil {
+			t.Error("no error")
+		}
+	}
+	must(t, s.Close())
+}
+
+// Fear: bytes are lost, doubled or overtake each other while producers come and go
+// between busy and quiet.
+func TestProducersAreBusyAndQuietInTurns(t *testing.T) {
+	p := newPlace(t)
+	r := p.start(p.config(ModeBus))
+	_, old := p.consume(p.socket("market_data"))
+	onBus := p.subscribe("market.>")
+	const sources, rounds, each = 3, 6, 1500
+	ends := make(chan error, sources)
+	for i := range sources {
+		to := p.produce(p.socket("market_data"))
+		go func() {
+			var err error
+			for seq := uint64(0); err == nil && seq < rounds*each; seq++ {
+				if seq%each == 0 {
+					time.Sleep(time.Duration(i) * quietTime) // the first never rests
+				}
+				err = to.Send(trade(codec.Source(1+i), "BTC", seq))
+			}
+			ends <- err
+		}()
+	}
+	busiest := 0
+	for left := sources; left > 0; {
+		select {
+		case err := <-ends:
+			must(t, err)
+			left--
+		case <-time.After(100 * time.Microsecond):
+			busiest = max(busiest, len(r.bridge.busy))
+		}
+	}
+	if busiest == 0 {
+		t.Error("no producer was busy")
+	}
+	eventually(t, "everything on the bus", func() bool { return onBus.Total() == sources*rounds*each })
+	for i := range sources {
+		check(t, onBus, "subscriber", codec.Source(1+i), 0, rounds*each)
+		if a := old.Of(byte(1+i), 0); a.Doubled+a.Late > 0 {
+			t.Errorf("consumer: %+v", a)
+		}
+	}
+	eventually(t, "no places taken", func() bool { return len(r.bridge.busy) == 0 })
+}
