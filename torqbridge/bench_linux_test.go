@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"runtime"
 	"runtime/pprof"
 	"slices"
 	"strconv"
@@ -43,9 +44,7 @@ var _ = testproc.Register("relay", func(args []string) error {
 					if err != nil {
 						return
 					}
-					go func() {
-						_, _ = io.CopyBuffer(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{c}, make([]byte, readBytes))
-					}()
+					go throwAway(c.(*net.UnixConn))
 				}
 			}()
 			continue
@@ -58,6 +57,14 @@ var _ = testproc.Register("relay", func(args []string) error {
 	_, err := io.Copy(io.Discard, os.Stdin)
 	return err
 })
+
+// throwAway reads as the bridge reads from a busy client, and does nothing else.
+func throwAway(c *net.UnixConn) {
+	s, err := newSocket(c, make(chan struct{}, 1))
+	for buf := make([]byte, readBytes); err == nil; s.found(2) {
+		_, err = s.read(buf)
+	}
+}
 
 // bridge CONFIG runs a bridge until its standard input ends.
 var _ = testproc.Register("bridge", func(args []string) error {
@@ -83,7 +90,8 @@ var _ = testproc.Register("bridge", func(args []string) error {
 })
 
 // producer PATH TOGETHER SOURCE is an old producer: it writes so many messages at a time,
-// as fast as the socket takes them, by a write(2) that blocks. For each line that it is
+// as fast as the socket takes them, by a write(2) that blocks its only thread, of which the
+// runtime does not know: so no more than a service without one has to do. For each line that it is
 // sent it says how many it has written.
 var _ = testproc.Register("producer", func(args []string) error {
 	together, err := strconv.Atoi(args[1])
@@ -104,8 +112,9 @@ var _ = testproc.Register("producer", func(args []string) error {
 	m := bytes.Repeat(trade(codec.Source(source), "BTC", 1), together)
 	var sent atomic.Uint64
 	go func() {
+		runtime.LockOSThread()
 		for err := error(nil); err == nil; sent.Add(uint64(together)) {
-			_, err = unix.Write(fd, m)
+			err = plainWrite(fd, m)
 		}
 	}()
 	for asked := bufio.NewScanner(os.Stdin); asked.Scan(); {
