@@ -23,8 +23,8 @@
 // broadcast. What other publishers put on the domain's topics goes to every
 // connection, too.
 //
-// A client that sends several messages at a time gets two threads for as long as it does
-// (socket); up to 32 of them at once.
+// A client under load has two threads of its own for as long as that lasts (socket); up
+// to 32 clients at once.
 //
 // # Modes
 //

@@ -16,22 +16,25 @@ import (
 // socket is a client's connection. How its reader and its writer wait depends on what
 // comes:
 //
-//	          several messages in each of toBusy reads, and there is a place
-//	quiet ----------------------------------------------------------------> busy
-//	      <----------------------------------------------------------------
-//	          one at most in each of toQuiet reads, or nothing for quietTime,
+//	          toBusy reads of some messages, and there is a place
+//	quiet --------------------------------------------------------> busy
+//	      <--------------------------------------------------------
+//	          no such among toQuiet reads, nothing for quietTime,
 //	          or reading has ended
 //
 //	quiet   in the runtime's poller
 //	busy    in read(2) and in poll(2), each on a thread: the peer's write wakes nobody
 //	        while the reader has something to do
 //
+// Some are more than one, which the poller would do for as well, and fewer than a read
+// holds: where all reads are full, nobody waits.
+//
 // read, found and rest are for the reader's goroutine, Write for the writer's; the others
 // are safe for concurrent use.
 type socket struct {
 	now    atomic.Pointer[end] // replaced by the reader, then closed
 	ended  atomic.Bool
-	streak int           // reads in a row that speak for the other state
+	score  int           // what speaks for the other state
 	places chan struct{} // as many sockets may be busy
 
 	step func(fd uintptr) bool // the writer's
@@ -47,11 +50,12 @@ type end struct {
 }
 
 const (
-	toBusy    = 4
-	toQuiet   = 64
-	quietTime = 100 * time.Millisecond
-	maxBusy   = 32                     // clients of a bridge; two threads each
-	roomLook  = 100 * time.Millisecond // so often a busy writer that waits looks whether it still is one
+	toBusy     = 4
+	someWeight = 8 // a read of some messages counts as much as so many others
+	toQuiet    = 64
+	quietTime  = 100 * time.Millisecond
+	maxBusy    = 32                     // clients of a bridge; two threads each
+	roomLook   = 100 * time.Millisecond // so often a busy writer that waits looks whether it still is one
 )
 
 // newSocket takes a connection over. There is a place for each value that places takes.
@@ -115,15 +119,21 @@ func (s *socket) read(b []byte) (n int, err error) {
 
 // found notes how many messages a read found.
 func (s *socket) found(messages int) {
-	busy, many := s.now.Load().busy, messages > 1
-	switch s.streak++; {
-	case busy == many:
-		s.streak = 0
-	case many && s.streak >= toBusy:
-		s.streak = 0
-		s.work()
-	case busy && s.streak >= toQuiet:
-		s.rest()
+	some := messages > 1 && messages < enoughMessages
+	switch busy := s.now.Load().busy; {
+	case !busy && some:
+		if s.score += someWeight; s.score >= toBusy*someWeight {
+			s.score = 0
+			s.work()
+		}
+	case !busy:
+		s.score = max(s.score-1, 0)
+	case some:
+		s.score = 0
+	default:
+		if s.score++; s.score >= toQuiet {
+			s.rest()
+		}
 	}
 }
 
@@ -169,7 +179,7 @@ func (s *socket) rest() {
 	}
 	raw, _ := c.(*net.UnixConn).SyscallConn() // no error: it is open
 	s.now.Store(&end{c, raw, false})
-	s.streak = 0
+	s.score = 0
 	runtime.UnlockOSThread()
 	_ = old.Close()
 	<-s.places

@@ -135,11 +135,11 @@ func TestProducersAreBusyAndQuietInTurns(t *testing.T) {
 		to := p.produce(p.socket("market_data"))
 		go func() {
 			var err error
-			for seq := uint64(0); err == nil && seq < rounds*each; seq++ {
+			for seq := uint64(0); err == nil && seq < rounds*each; seq += 2 { // two at a time: every read finds several
 				if seq%each == 0 {
 					time.Sleep(time.Duration(i) * quietTime) // the first never rests
 				}
-				err = to.Send(trade(codec.Source(1+i), "BTC", seq))
+				err = to.Send(append(trade(codec.Source(1+i), "BTC", seq), trade(codec.Source(1+i), "BTC", seq+1)...))
 			}
 			ends <- err
 		}()
