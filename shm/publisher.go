@@ -169,10 +169,21 @@ func (p *Publisher) publish(typ uint16, payload []byte) (seq uint64, err error) 
 	lines.Copy(p.ring.bytes(p.pos+layout.OffPayload, n), payload)
 	pos := p.pos
 	p.seal(layout.Meta(uint32(n), typ, 0, p.hdr.Hops), p.now())
+	p.ownAhead(next, next-pos)
 	if p.advance(next, n) {
 		return p.attend(pos)
 	}
 	return p.seq - 1, nil
+}
+
+// ownAhead takes lines that a frame as large as the last one will be written to soon
+// from who has read them, while there is credit for that. For small frames the call costs
+// what it saves, and of large ones the first line is needed before the last has come.
+func (p *Publisher) ownAhead(next, size uint64) {
+	const ahead = 1024
+	if size > putMax && size <= 2*ahead+putMax && next+ahead+size <= p.limit {
+		lines.Own(p.ring.bytes(next+ahead, size))
+	}
 }
 
 // markFault tells who looks at the header, if that is still there.

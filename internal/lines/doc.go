@@ -3,7 +3,7 @@
 // brings, is in ADR 0070.
 //
 // The assembly is for amd64. Elsewhere, and under the race detector, which sees no
-// assembly, Copy is copy and Fetch does nothing.
+// assembly, Copy is copy, and Fetch and Own do nothing.
 package lines
 
 // Copy copies from to the first len(from) bytes of to, which must be at least as
@@ -15,3 +15,7 @@ func Copy(to, from []byte) { copyLines(to[:len(from)], from) }
 // Fetch asks for the lines that b lies in, to be read soon, and does not wait for
 // them. It is a hint: it reads nothing, so that b may be memory that is gone.
 func Fetch(b []byte) { fetchLines(b) }
+
+// Own is Fetch for lines that are to be written: other cores lose them. It writes
+// nothing.
+func Own(b []byte) { ownLines(b) }

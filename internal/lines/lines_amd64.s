@@ -50,3 +50,16 @@ more:
 	CMPQ AX, CX
 	JB   more
 	RET
+
+// func own(p unsafe.Pointer, n uint64)
+TEXT ·own(SB),NOSPLIT|NOFRAME,$0-16
+	MOVQ p+0(FP), AX
+	MOVQ n+8(FP), CX
+	ADDQ AX, CX
+	ANDQ $~63, AX
+more:
+	BYTE $0x0F; BYTE $0x0D; BYTE $0x08 // PREFETCHW (AX): nothing, where it is unknown
+	ADDQ $64, AX
+	CMPQ AX, CX
+	JB   more
+	RET

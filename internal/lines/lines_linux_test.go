@@ -8,8 +8,8 @@ import (
 	"github.com/torq/mycelium/internal/lines"
 )
 
-// TestFetchReadsNothing points it at memory that cannot be read.
-func TestFetchReadsNothing(t *testing.T) {
+// TestHintsTouchNothing points them at memory that can be neither read nor written.
+func TestHintsTouchNothing(t *testing.T) {
 	mem, err := unix.Mmap(-1, 0, 1<<16, unix.PROT_NONE, unix.MAP_ANON|unix.MAP_PRIVATE)
 	if err != nil {
 		t.Fatal(err)
@@ -18,5 +18,7 @@ func TestFetchReadsNothing(t *testing.T) {
 	for _, n := range []int{0, 1, 63, 64, 65, 512, len(mem)} {
 		lines.Fetch(mem[:n])
 		lines.Fetch(mem[len(mem)-n:])
+		lines.Own(mem[:n])
+		lines.Own(mem[len(mem)-n:])
 	}
 }

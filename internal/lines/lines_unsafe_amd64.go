@@ -30,6 +30,12 @@ func fetchLines(b []byte) {
 	}
 }
 
+func ownLines(b []byte) {
+	if len(b) > 0 {
+		own(unsafe.Pointer(unsafe.SliceData(b)), uint64(len(b)))
+	}
+}
+
 // fill copies n >= lineBytes bytes, each whole line of to with one store.
 //
 //go:noescape
@@ -39,3 +45,8 @@ func fill(to, from unsafe.Pointer, n uint64)
 //
 //go:noescape
 func fetch(p unsafe.Pointer, n uint64)
+
+// own has the lines of n > 0 bytes from p on brought near, and taken from others.
+//
+//go:noescape
+func own(p unsafe.Pointer, n uint64)
