@@ -241,7 +241,7 @@ func (r *reader) gather(buf []byte, limit int) (n uint64, v verdict) {
 }
 
 const (
-	fetchBytes = 512 // at a time: as many lines as a core asks for at once, or half of it
+	fetchBytes = 512 // at a time: half as many lines as a core asks for at once
 	noFetch    = ^uint64(0)
 )
 
