@@ -166,3 +166,29 @@ func TestProducersAreBusyAndQuietInTurns(t *testing.T) {
 	}
 	eventually(t, "no places taken", func() bool { return len(r.bridge.busy) == 0 })
 }
+
+// Fear: each message that is written costs garbage, in one of the states.
+func TestWritingAllocatesNothing(t *testing.T) {
+	s, far := pair(t, make(chan struct{}, 1))
+	go func() {
+		for buf := make([]byte, readBytes); ; {
+			if _, err := far.Read(buf); err != nil {
+				return
+			}
+		}
+	}()
+	b := &batch{}
+	for i := range 10 {
+		b.buf = append(b.buf, trade(codec.SourceKraken, "BTC", uint64(i))...)
+		b.ends = append(b.ends, len(b.buf))
+	}
+	w := newWriter(s, 0)
+	for _, busy := range []bool{false, true} {
+		if busy {
+			s.work()
+		}
+		if n := testing.AllocsPerRun(100, func() { must(t, w.send(b)) }); s.busy() != busy || n != 0 {
+			t.Errorf("busy %v: %v allocations for ten messages", s.busy(), n)
+		}
+	}
+}

@@ -13,7 +13,8 @@ package lines
 func Copy(to, from []byte) { copyLines(to[:len(from)], from) }
 
 // Fetch asks for the lines that b lies in, to be read soon, and does not wait for
-// them. It is a hint: it reads nothing, so that b may be memory that is gone.
+// them. It is a hint: it reads nothing, so that b may be memory that is gone. It does
+// not allocate; any goroutine may call it.
 func Fetch(b []byte) { fetchLines(b) }
 
 // Own is Fetch for lines that are to be written: other cores lose them. It writes
