@@ -24,10 +24,11 @@ import (
 //
 //	quiet   in the runtime's poller
 //	busy    in read(2) and in poll(2), each on a thread: the peer's write wakes nobody
-//	        while the reader has something to do
+//	        while the reader has something to do. After a read of few messages it naps,
+//	        so that the next finds more
 //
-// Some are more than one, which the poller would do for as well, and fewer than a read
-// holds: where all reads are full, nobody waits.
+// Some are more than one, which the poller would do for as well, or after a nap what made
+// it worth while; and fewer than a read holds: where all reads are full, nobody waits.
 //
 // read, found and rest are for the reader's goroutine, Write for the writer's; the others
 // are safe for concurrent use.
@@ -53,6 +54,8 @@ const (
 	toBusy     = 4
 	someWeight = 8 // a read of some messages counts as much as so many others
 	toQuiet    = 64
+	napTime    = 50 * time.Microsecond
+	napPays    = 8 // messages, one every 6 us
 	quietTime  = 100 * time.Millisecond
 	maxBusy    = 32                     // clients of a bridge; two threads each
 	roomLook   = 100 * time.Millisecond // so often a busy writer that waits looks whether it still is one
@@ -117,10 +120,15 @@ func (s *socket) read(b []byte) (n int, err error) {
 	return 0, net.ErrClosed
 }
 
-// found notes how many messages a read found.
+// found notes how many messages a read found, and naps where the next is to find more.
 func (s *socket) found(messages int) {
-	some := messages > 1 && messages < enoughMessages
-	switch busy := s.now.Load().busy; {
+	busy := s.now.Load().busy
+	least := 2
+	if busy {
+		least = napPays
+	}
+	some := messages >= least && messages < enoughMessages
+	switch {
 	case !busy && some:
 		if s.score += someWeight; s.score >= toBusy*someWeight {
 			s.score = 0
@@ -133,12 +141,18 @@ func (s *socket) found(messages int) {
 	default:
 		if s.score++; s.score >= toQuiet {
 			s.rest()
+			return
 		}
+	}
+	if busy && messages < manyMessages {
+		nap := unix.NsecToTimespec(int64(napTime))
+		_ = unix.ClockNanosleep(unix.CLOCK_MONOTONIC, 0, &nap, nil) // an error: a signal came
 	}
 }
 
 // work makes a quiet socket busy, if there is a place. The goroutine stays on its thread
-// meanwhile: else any other may carry on what it reads, on another core.
+// meanwhile: else any other may carry on what it reads, on another core. The thread's
+// timers are exact meanwhile, as the kernel's usual 50 us of slack are longer than a nap.
 func (s *socket) work() {
 	select {
 	case s.places <- struct{}{}:
@@ -164,6 +178,7 @@ func (s *socket) work() {
 	raw, _ := f.SyscallConn() // no error: it is open
 	s.now.Store(&end{f, raw, true})
 	runtime.LockOSThread()
+	setTimerSlack(1)
 	_ = old.Close()
 }
 
@@ -180,10 +195,13 @@ func (s *socket) rest() {
 	raw, _ := c.(*net.UnixConn).SyscallConn() // no error: it is open
 	s.now.Store(&end{c, raw, false})
 	s.score = 0
+	setTimerSlack(0) // the usual
 	runtime.UnlockOSThread()
 	_ = old.Close()
 	<-s.places
 }
+
+func setTimerSlack(ns uintptr) { _ = unix.Prctl(unix.PR_SET_TIMERSLACK, ns, 0, 0, 0) } // an error: longer naps
 
 // stopReading tells the peer that nothing is read any more: its next write fails,
 // and what it wrote before can still be read, to the end. No message is cut but one

@@ -40,6 +40,11 @@ func TestABusySocketGivesItsPlaceBack(t *testing.T) {
 				s.found(1)
 			}
 		}},
+		{"fewer than naps are worth", func(s *socket, _ *net.UnixConn) {
+			for range toQuiet {
+				s.found(napPays - 1)
+			}
+		}},
 		{"nothing came", func(s *socket, far *net.UnixConn) {
 			go func() {
 				time.Sleep(3 * quietTime / 2)
@@ -68,6 +73,33 @@ func TestABusySocketGivesItsPlaceBack(t *testing.T) {
 				t.Error("not busy, though there is a place")
 			}
 		})
+	}
+}
+
+// Fear: a busy socket reads message by message where it could have more at a time, or
+// naps where nothing is to be gained.
+func TestABusySocketNapsAfterFewMessages(t *testing.T) {
+	s, _ := pair(t, make(chan struct{}, 1))
+	const reads = 40
+	took := func(messages int) time.Duration {
+		start := time.Now()
+		for range reads {
+			s.found(messages)
+		}
+		return time.Since(start)
+	}
+	took(1)
+	if s.busy() {
+		t.Fatal("busy")
+	}
+	s.work()
+	for _, few := range []int{1, napPays, manyMessages - 1} {
+		if d := took(few); d < reads*napTime {
+			t.Errorf("%d reads of %d messages: %v, want %v of naps", reads, few, d, reads*napTime)
+		}
+	}
+	if s.found(napPays); !s.busy() {
+		t.Error("quiet, though naps are worth while")
 	}
 }
 
