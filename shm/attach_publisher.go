@@ -73,7 +73,7 @@ func (c *Client) admitJoin(p *Publisher, req joinRequest) (control.Joined, error
 	if err != nil {
 		return fail(err)
 	}
-	if uint64(len(pr.mem)) < layout.OffSlots+uint64(p.hdr.Lane+1)*layout.SlotBytes {
+	if uint64(len(pr.mem)) < layout.SlotOff(p.hdr.Lane+1) {
 		return fail(fmt.Errorf("%w: its cursor file has no slot for lane %d", ErrInvalid, p.hdr.Lane))
 	}
 	if old != nil {

@@ -98,7 +98,7 @@ func cursorStep(g layout.Geometry) uint64 { return min(g.Step/4, g.Ring/16) }
 
 // bindSlot gives the reader its slot in the subscriber's cursor file.
 func (r *reader) bindSlot(cursors []byte) {
-	slot := uint64(layout.OffSlots) + uint64(r.hdr.Lane)*layout.SlotBytes
+	slot := layout.SlotOff(r.hdr.Lane)
 	r.slotEpoch = word64(cursors, slot+layout.SlotEpoch)
 	r.slotPos = word64(cursors, slot+layout.SlotCursor)
 	r.slotSeq = word64(cursors, slot+layout.SlotSeq)
