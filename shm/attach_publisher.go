@@ -406,9 +406,7 @@ func (p *Publisher) end() {
 		seqlock.StoreRelease(&f.commit, layout.Commit(p.pos, layout.KindEnd)) // SYNC commit/poll
 	}
 	p.storeTail() // not past END: a late joiner starts before it
-	if set := p.set.Load(); len(set.sleepers) != 0 {
-		p.wake(set)
-	}
+	p.wake()
 	if p.dead == nil {
 		atomic.StoreUint32(word32(p.mem, layout.OffState), uint32(layout.LaneClosed))
 	}

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/torq/mycelium/internal/control"
 	"github.com/torq/mycelium/internal/layout"
 	"github.com/torq/mycelium/internal/segment"
 	"github.com/torq/mycelium/seqlock"
@@ -59,42 +60,32 @@ type Subscriber struct {
 	client  *Client
 	names   sync.Map // TopicID and SourceID -> string
 
-	lost      atomic.Bool           // the directory gave the subscriber up
-	lanesHeld map[layout.ID16]*held // passed on and not yet drained; guarded by control
-	left      leftLanes             // drained; guarded by control
-	back      bool                  // resumed, and not told yet of every lane there is; guarded by control
-	rejoining map[layout.ID16]bool  // asked to be joined again; guarded by control
-	unmapped  bool                  // guarded by control
-	final     Stats                 // after Close
+	lost      atomic.Bool            // the directory gave the subscriber up
+	lanesHeld map[layout.ID16]uint32 // by epoch, the number of a lane that was passed on and not yet drained; guarded by control
+	left      leftLanes              // drained; guarded by control
+	back      bool                   // resumed, and not told yet of every lane there is; guarded by control
+	rejoining map[layout.ID16]bool   // asked to be joined again; guarded by control
+	unmapped  bool                   // guarded by control
+	final     Stats                  // after Close
 }
 
 // admission is news from the control goroutine for the polling goroutine.
 type admission struct {
-	lane    *reader      // a new lane
-	epoch   layout.ID16  // or news about this one:
-	final   *finalNews   // it ends there
-	joined  *joinedAgain // it is held again
-	refused error        // it is not held again
-	err     error        // or a lane could not be followed
-	lost    error        // or the subscriber is over
+	lane    *reader         // a new lane
+	epoch   layout.ID16     // or news about this one:
+	final   *control.Final  // it ends there
+	joined  *control.Joined // it is held again
+	refused error           // it is not held again
+	err     error           // or a lane could not be followed
+	lost    error           // or the subscriber is over
 }
-
-type finalNews struct{ pos, seq uint64 }
-
-type joinedAgain struct {
-	join, ticket uint64
-	notice       uint32
-}
-
-// held is what the control goroutine remembers of a lane it passed on.
-type held struct{ number uint32 }
 
 // newSubscriber takes over a cursor file in mem, whose header was encoded.
 func newSubscriber(mem []byte, h layout.CursorHeader, o SubscriberOptions) (*Subscriber, error) {
 	if err := checkAligned(mem); err != nil {
 		return nil, err
 	}
-	s := &Subscriber{mem: mem, hdr: h, opts: o, acked: o.acked, buf: make([]byte, gatherBytes), lanesHeld: map[layout.ID16]*held{}, rejoining: map[layout.ID16]bool{}}
+	s := &Subscriber{mem: mem, hdr: h, opts: o, acked: o.acked, buf: make([]byte, gatherBytes), lanesHeld: map[layout.ID16]uint32{}, rejoining: map[layout.ID16]bool{}}
 	var err error
 	if s.stats, err = seqlock.NewCell(mem[layout.OffSubMetrics : layout.OffSubMetrics+layout.SubMetricBytes]); err != nil {
 		return nil, err
@@ -498,8 +489,8 @@ func (s *Subscriber) evicted(r *reader) error {
 }
 
 // rejoined continues at the new J; the first frame there tells the gap.
-func (r *reader) rejoined(j *joinedAgain) {
-	r.hold(j.join, j.ticket, j.notice)
+func (r *reader) rejoined(j *control.Joined) {
+	r.hold(j)
 	r.state = laneReading
 	r.behindJoin()
 	r.openSlot()
@@ -631,7 +622,7 @@ func (s *Subscriber) take(a admission) error {
 	switch {
 	case r == nil:
 	case a.final != nil:
-		r.final, r.lastly, r.ended = a.final.pos, a.final.seq, true
+		r.final, r.lastly, r.ended = a.final.Pos, a.final.Seq, true
 		r.idle = 0
 		if r.state == laneEvicted { // nobody is left to join: read what there is
 			r.state, r.loose = laneReading, CauseEvicted
@@ -643,10 +634,10 @@ func (s *Subscriber) take(a admission) error {
 		}
 	case r.state == laneEvicted:
 		r.rejoined(a.joined)
-	case r.held && seqlock.After(a.joined.ticket, r.ticket):
+	case r.held && seqlock.After(a.joined.Ticket, r.ticket):
 		// Asked for on two connections, and answered twice: the publisher
 		// honours the last join, and tells of the end of that one.
-		r.hold(a.joined.join, a.joined.ticket, a.joined.notice)
+		r.hold(a.joined)
 		r.loose = CauseEvicted
 		r.storeCursor()
 	}
@@ -666,7 +657,7 @@ func (s *Subscriber) postAll(news []admission) {
 		case s.unmapped: // closed in between: a lane that nobody will poll
 			a.lane.unmap()
 		case shielded(s.mem, a.lane.openSlot):
-			s.lanesHeld[a.lane.hdr.Epoch] = &held{number: a.lane.hdr.Lane}
+			s.lanesHeld[a.lane.hdr.Epoch] = a.lane.hdr.Lane
 		default:
 			a.lane.unmap()
 			news[i] = admission{lost: s.truncated()}
