@@ -360,7 +360,7 @@ func TestLastOfTwoRejoinsCounts(t *testing.T) {
 		}
 		m, err := p.join(old.peer, true, false)
 		must(t, err)
-		s.post(admission{epoch: r.hdr.Epoch, joined: &joinedAgain{m.join, m.ticket, m.notice}})
+		s.post(admission{epoch: r.hdr.Epoch, joined: &control.Joined{Pos: m.join, Ticket: m.ticket, Notice: m.notice}})
 		for range 3 {
 			if _, err = s.Poll(func(Frame) {}, 10); err != nil && !errors.Is(err, ErrGap) {
 				t.Fatal(err)
@@ -397,7 +397,7 @@ func TestNewsAfterAnErrorIsKept(t *testing.T) {
 	watch(t, time.Minute)
 	_, s, r := heapPair(t, layout.Geometry{Ring: small}, Lossy, Policy{})
 	one, two := errors.New("one"), errors.New("two")
-	s.postAll([]admission{{err: one}, {err: two}, {epoch: r.hdr.Epoch, final: &finalNews{r.pos + 64, 1}}})
+	s.postAll([]admission{{err: one}, {err: two}, {epoch: r.hdr.Epoch, final: &control.Final{Pos: r.pos + 64, Seq: 1}}})
 	for _, want := range []error{one, two, nil} {
 		if _, err := s.Poll(func(Frame) {}, 0); err != want {
 			t.Fatalf("%v where %v is due", err, want)
@@ -423,8 +423,8 @@ func TestNewsAfterAFaultIsKept(t *testing.T) {
 	broken.state = laneEvicted
 	must(t, os.Truncate(laneFile(t, d, p), 0))
 	s.postAll([]admission{
-		{epoch: broken.hdr.Epoch, joined: &joinedAgain{broken.pos + 64, 9, 9}},
-		{epoch: whole.hdr.Epoch, final: &finalNews{whole.pos + 64, 1}},
+		{epoch: broken.hdr.Epoch, joined: &control.Joined{Pos: broken.pos + 64, Ticket: 9, Notice: 9}},
+		{epoch: whole.hdr.Epoch, final: &control.Final{Pos: whole.pos + 64, Seq: 1}},
 	})
 	var le *LaneError
 	if _, err := s.Poll(func(Frame) {}, 0); !errors.As(err, &le) || !errors.Is(err, ErrFault) {

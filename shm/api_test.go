@@ -129,7 +129,7 @@ func TestViewOfHistoryThatGoesAway(t *testing.T) {
 	m, err := p.join(&peer{epoch: s.hdr.Epoch, mem: cur}, true, false)
 	must(t, err)
 	r.neverEvicts = true
-	r.hold(m.join, m.ticket, m.notice)
+	r.hold(&control.Joined{Pos: m.join, Ticket: m.ticket, Notice: m.notice})
 	r.startOldest()
 	s.post(admission{lane: r})
 	want := uint64(0)

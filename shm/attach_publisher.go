@@ -73,7 +73,7 @@ func (c *Client) admitJoin(p *Publisher, req joinRequest) (control.Joined, error
 	if err != nil {
 		return fail(err)
 	}
-	if uint64(len(pr.mem)) < layout.OffSlots+uint64(p.hdr.Lane+1)*layout.SlotBytes {
+	if uint64(len(pr.mem)) < layout.SlotOff(p.hdr.Lane+1) {
 		return fail(fmt.Errorf("%w: its cursor file has no slot for lane %d", ErrInvalid, p.hdr.Lane))
 	}
 	if old != nil {
@@ -406,9 +406,7 @@ func (p *Publisher) end() {
 		seqlock.StoreRelease(&f.commit, layout.Commit(p.pos, layout.KindEnd)) // SYNC commit/poll
 	}
 	p.storeTail() // not past END: a late joiner starts before it
-	if set := p.set.Load(); len(set.sleepers) != 0 {
-		p.wake(set)
-	}
+	p.wake()
 	if p.dead == nil {
 		atomic.StoreUint32(word32(p.mem, layout.OffState), uint32(layout.LaneClosed))
 	}

@@ -115,17 +115,18 @@ func (c *Client) subscribed(ctx context.Context, s *Subscriber, mp *segment.Mapp
 // onLane is the directory's word of a lane: one to follow, or the answer to a
 // rejoin. Control goroutine; f stays the caller's.
 func (s *Subscriber) onLane(m *control.Message, f *os.File) {
-	var joined *joinedAgain
+	var joined *control.Joined
 	var refused error
 	if len(m.Joined) == 1 {
-		if j := m.Joined[0]; j.Ticket != 0 {
-			joined = &joinedAgain{j.Pos, j.Ticket, j.Notice}
+		if j := &m.Joined[0]; j.Ticket != 0 {
+			joined = j
 		} else {
 			refused = refusal(m.Joined)
 		}
 	}
 	s.control.Lock()
-	known, left := s.lanesHeld[m.Lane] != nil, s.left.has(m.Lane)
+	_, known := s.lanesHeld[m.Lane]
+	left := s.left.has(m.Lane)
 	if len(m.Joined) == 1 {
 		delete(s.rejoining, m.Lane)
 	}
@@ -145,18 +146,18 @@ func (s *Subscriber) onLane(m *control.Message, f *os.File) {
 // onFinal is the directory's word where a lane ends. Control goroutine.
 func (s *Subscriber) onFinal(m *control.Message) {
 	s.control.Lock()
-	known := s.lanesHeld[m.Lane] != nil
+	_, known := s.lanesHeld[m.Lane]
 	s.control.Unlock()
 	if !known {
 		s.client.tell(&control.Message{Op: control.OpDrained, Sub: s.hdr.Epoch, Lane: m.Lane})
 		return
 	}
-	s.post(admission{epoch: m.Lane, final: &finalNews{m.Final.Pos, m.Final.Seq}})
+	s.post(admission{epoch: m.Lane, final: m.Final})
 }
 
 // admissions maps a lane, finds the place to start at, and prepares the news of
 // it. It may take long, and holds no lock: a Poll goes on meanwhile.
-func (s *Subscriber) admissions(m *control.Message, f *os.File, joined *joinedAgain) []admission {
+func (s *Subscriber) admissions(m *control.Message, f *os.File, joined *control.Joined) []admission {
 	r, err := s.openReader(m, f, joined)
 	if err == nil && s.opts.Mode == Lossless && joined == nil && m.Final == nil {
 		_ = r.mapping.Close()
@@ -171,7 +172,7 @@ func (s *Subscriber) admissions(m *control.Message, f *os.File, joined *joinedAg
 	s.names.Store(r.source, r.hdr.Source)
 	news := []admission{{lane: r}}
 	if m.Final != nil {
-		news = append(news, admission{epoch: m.Lane, final: &finalNews{m.Final.Pos, m.Final.Seq}})
+		news = append(news, admission{epoch: m.Lane, final: m.Final})
 	}
 	return news
 }
@@ -184,7 +185,7 @@ func refusal(j []control.Joined) error {
 	return fmt.Errorf("%w: the publisher does not hold it for a lossless subscriber", ErrInvalid)
 }
 
-func (s *Subscriber) openReader(m *control.Message, f *os.File, joined *joinedAgain) (r *reader, err error) {
+func (s *Subscriber) openReader(m *control.Message, f *os.File, joined *control.Joined) (r *reader, err error) {
 	if f == nil {
 		return nil, errNoDescriptor
 	}
@@ -222,7 +223,7 @@ func (s *Subscriber) openReader(m *control.Message, f *os.File, joined *joinedAg
 	r.mapping = mp
 	r.bindSlot(s.mem)
 	if joined != nil && s.opts.Mode == Lossless {
-		r.hold(joined.join, joined.ticket, joined.notice)
+		r.hold(joined)
 	}
 	if m.LaneInfo != nil {
 		r.neverEvicts = policyOf(m.LaneInfo.Policy).Kind != PolicyEvict
@@ -269,8 +270,8 @@ func (s *Subscriber) resumption() (m *control.Message, again []layout.ID16) {
 	s.control.Lock()
 	defer s.control.Unlock()
 	m.Back = s.back
-	for e, h := range s.lanesHeld {
-		m.Lanes = append(m.Lanes, control.HeldLane{Lane: e, Number: h.number})
+	for e, number := range s.lanesHeld {
+		m.Lanes = append(m.Lanes, control.HeldLane{Lane: e, Number: number})
 	}
 	for e := range s.rejoining {
 		again = append(again, e)

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/torq/mycelium/internal/control"
 	"github.com/torq/mycelium/internal/layout"
 )
 
@@ -140,7 +141,7 @@ func TestCloseWithoutRoomForEnd(t *testing.T) {
 		n++
 	}
 	must(t, p.Close())
-	s.post(admission{epoch: r.hdr.Epoch, final: &finalNews{p.pos, p.seq}})
+	s.post(admission{epoch: r.hdr.Epoch, final: &control.Final{Pos: p.pos, Seq: p.seq}})
 	got := uint64(0)
 	for len(s.lanes) > 0 || got == 0 {
 		_, err := s.Poll(func(f Frame) { got++ }, 0)
@@ -158,7 +159,7 @@ func TestEndTellsWhatIsMissing(t *testing.T) {
 	_, err := p.Publish(1, []byte("only"))
 	must(t, err)
 	expect(t, s, "only")
-	s.post(admission{epoch: r.hdr.Epoch, final: &finalNews{p.pos, p.seq + 3}})
+	s.post(admission{epoch: r.hdr.Epoch, final: &control.Final{Pos: p.pos, Seq: p.seq + 3}})
 	_, err = s.Poll(func(Frame) {}, 0)
 	var gap *GapError
 	if !errors.As(err, &gap) || gap.From != 1 || gap.Next != 4 {

@@ -2,11 +2,11 @@ package shm
 
 import (
 	"context"
-	"crypto/rand"
+	crand "crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/big"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -120,14 +120,13 @@ func Connect(ctx context.Context, dial Dialer, o *ClientOptions) (*Client, error
 		return nil, err
 	}
 	c.setLink(l)
-	c.done.Add(2)
-	go c.serve(l)
-	go c.beatLoop()
+	c.done.Go(func() { c.serve(l) })
+	c.done.Go(c.beatLoop)
 	return c, nil
 }
 
 func newID() (id layout.ID16) {
-	_, _ = rand.Read(id[:])
+	_, _ = crand.Read(id[:])
 	return id
 }
 
@@ -183,17 +182,12 @@ func (c *Client) setLink(l *link) {
 // serve is the control goroutine: it reads answers and events, and reconnects
 // for as long as the client lives.
 func (c *Client) serve(first *link) {
-	defer c.done.Done()
 	// Admitting a lane reads shared memory that its owner could truncate.
 	debug.SetPanicOnFault(true)
 	for next := first; ; {
 		l := next // what is started below keeps this one
 		stop := context.AfterFunc(c.ctx, func() { _ = l.conn.Close() })
-		c.done.Add(1)
-		go func() {
-			defer c.done.Done()
-			l.write()
-		}()
+		c.done.Go(l.write)
 		c.read(l)
 		stop()
 		l.fail()
@@ -203,25 +197,17 @@ func (c *Client) serve(first *link) {
 			return
 		}
 		c.setLink(again)
-		c.done.Add(1)
-		go func() {
-			defer c.done.Done()
-			c.resume(again)
-		}()
+		c.done.Go(func() { c.resume(again) })
 		next = again
 	}
 }
 
 func (c *Client) redial() *link {
 	for wait := redialMin; ; wait = min(2*wait, redialMax) {
-		jitter, err := rand.Int(rand.Reader, big.NewInt(int64(wait)))
-		if err != nil {
-			jitter = big.NewInt(0)
-		}
 		select {
 		case <-c.ctx.Done():
 			return nil
-		case <-time.After(wait/2 + time.Duration(jitter.Int64()/2)):
+		case <-time.After(wait/2 + rand.N(wait/2)):
 		}
 		if l, err := c.connect(c.ctx); err == nil {
 			return l
@@ -324,11 +310,8 @@ func (l *link) tell(m *control.Message) {
 // request sends m and waits for its answer. A refusal is an error of this
 // package's kind; a descriptor in the answer is the caller's.
 func (c *Client) request(ctx context.Context, l *link, m *control.Message) (*control.Message, *os.File, error) {
-	if _, ok := ctx.Deadline(); !ok {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, requestTimeout)
-		defer cancel()
-	}
+	ctx, cancel := withDeadline(ctx)
+	defer cancel()
 	if l == nil {
 		var err error
 		if l, err = c.connected(ctx); err != nil {
@@ -365,6 +348,14 @@ func (c *Client) request(ctx context.Context, l *link, m *control.Message) (*con
 	}
 }
 
+// withDeadline bounds a request whose caller has set no bound.
+func withDeadline(ctx context.Context) (context.Context, context.CancelFunc) {
+	if _, ok := ctx.Deadline(); ok {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, requestTimeout)
+}
+
 // connected waits for a connection.
 func (c *Client) connected(ctx context.Context) (*link, error) {
 	for {
@@ -389,11 +380,8 @@ func (c *Client) connected(ctx context.Context) (*link, error) {
 // requestList is request for a message with a list, in as many parts as it takes,
 // all on one connection.
 func (c *Client) requestList(ctx context.Context, l *link, m *control.Message) (err error) {
-	if _, ok := ctx.Deadline(); !ok {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, requestTimeout)
-		defer cancel()
-	}
+	ctx, cancel := withDeadline(ctx)
+	defer cancel()
 	if l == nil {
 		if l, err = c.connected(ctx); err != nil {
 			return fmt.Errorf("%s: %w", m.Op, err)
@@ -513,10 +501,7 @@ func (c *Client) event(l *link, m *control.Message, f *os.File) {
 
 // tell queues a notice on the current connection, if there is one.
 func (c *Client) tell(m *control.Message) {
-	c.mu.Lock()
-	l := c.link
-	c.mu.Unlock()
-	if l != nil {
+	if l := c.current(); l != nil {
 		l.tell(m)
 	}
 }
@@ -628,7 +613,6 @@ func (c *Client) departed(sub layout.ID16) {
 // beatLoop stores the beat of every handle once a second and keeps the cycle
 // counter's calibration.
 func (c *Client) beatLoop() {
-	defer c.done.Done()
 	t := time.NewTicker(beatEvery)
 	defer t.Stop()
 	for {

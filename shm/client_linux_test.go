@@ -361,7 +361,7 @@ func TestResumeAfterALostConnection(t *testing.T) {
 			_, err = p.join(&peer{epoch: newID(), mem: pr.mem}, false, true)
 			must(t, err)
 			sub.control.Lock()
-			sub.lanesHeld[layout.ID16{5}] = &held{number: 3}
+			sub.lanesHeld[layout.ID16{5}] = 3
 			sub.rejoining[layout.ID16{5}] = true
 			sub.control.Unlock()
 

@@ -112,10 +112,11 @@
 // # Who may call what
 //
 //	Client, LocalDirectory   any goroutine
-//	Publisher, Claim         one goroutine at a time, Close included
+//	Publisher, Claim, Mirror one goroutine at a time, Close included
 //	Subscriber               Poll, View, Run, Frames, Protect and its Idler: one goroutine at a
 //	                         time; Close, Stats, TopicName, SourceName: any, but Close not
 //	                         from a handler
+//	Relay, RelayLane         one goroutine at a time; Relay.Close, Forget and Kick: any
 //	Frame.Payload            until the handler, or the loop's body, ends
 //
 // Lock order: Subscriber.control, then Client.mu. No lock is taken on a hot path.

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/torq/mycelium/internal/control"
 	"github.com/torq/mycelium/internal/layout"
 	"github.com/torq/mycelium/internal/testproc"
 )
@@ -209,7 +210,7 @@ func heapBus(t testing.TB, lanes, subs int, g layout.Geometry, policy Policy) (p
 			m, err := p.join(&peer{epoch: s.hdr.Epoch, mem: cur}, true, false)
 			must(t, err)
 			r.neverEvicts = policy.Kind != PolicyEvict
-			r.hold(m.join, m.ticket, m.notice)
+			r.hold(&control.Joined{Pos: m.join, Ticket: m.ticket, Notice: m.notice})
 			r.startLatest()
 			s.post(admission{lane: r})
 		}

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/torq/mycelium/internal/control"
 	"github.com/torq/mycelium/internal/layout"
 )
 
@@ -77,7 +78,7 @@ func readers(t testing.TB, p *Publisher, mem []byte, h layout.LaneHeader) {
 			r.startLatest()
 		case 4:
 			r.neverEvicts = true
-			r.hold(p.pos, 9, 200) // a notice beyond the table is taken modulo its size
+			r.hold(&control.Joined{Pos: p.pos, Ticket: 9, Notice: 200}) // a notice beyond the table is taken modulo its size
 		}
 		s.post(admission{lane: r})
 		readAll(t, s, check(t, h.MaxMsg))

@@ -92,11 +92,7 @@ func (d *LocalDirectory) Client(ctx context.Context) (*Client, error) {
 		if err != nil {
 			return nil, err
 		}
-		d.conns.Add(1)
-		go func() {
-			defer d.conns.Done()
-			d.server.ServeConn(a)
-		}()
+		d.conns.Go(func() { d.server.ServeConn(a) })
 		return b, nil
 	}, nil)
 }

@@ -125,7 +125,7 @@ func (m *member) position(lane layout.ID16) uint64 {
 
 // newMember views the slot of lane number n in a subscriber's cursor file.
 func newMember(p *peer, n uint32, lossless, park bool) *member {
-	slot := uint64(layout.OffSlots) + uint64(n)*layout.SlotBytes
+	slot := layout.SlotOff(n)
 	return &member{
 		peer:     p,
 		lossless: lossless,

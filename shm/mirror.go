@@ -169,9 +169,7 @@ func (p *Publisher) appendPart(b []byte) (n uint64, err error) {
 	p.seq += count
 	p.counts[layout.MetricBatches]++
 	p.setRoom()
-	if set := p.set.Load(); len(set.sleepers) != 0 {
-		p.wake(set)
-	}
+	p.wake()
 	return n, nil
 }
 
@@ -202,9 +200,7 @@ func (m *Mirror) Gap(next uint64) (err error) {
 		p.pos, p.seq = end, next
 		p.setRoom()
 		p.storeTail()
-		if set := p.set.Load(); len(set.sleepers) != 0 {
-			p.wake(set)
-		}
+		p.wake()
 	}
 	done = true
 	return err

@@ -85,13 +85,9 @@ func (p *parker) wait() {
 		timeout = parkPartial
 	}
 	readWaiters(p.waiters)
-	p.number++
-	if p.number == 0 {
-		p.number++
-	}
-	atomic.StoreUint32(p.sleeping, p.number) // SYNC park/wake
+	p.raise()
 	membarrier()
-	if !s.inbox.Load() && !s.closed.Load() && !p.anyReady() {
+	if !s.inbox.Load() && !s.closed.Load() && !anyReady(p.lanes) {
 		s.counts[layout.SubParks]++
 		s.stats.Store(s.counts[:]) // nobody does while this one sleeps
 		futexWait(p.waiters, clock.Mono()+int64(timeout))
@@ -108,10 +104,16 @@ func passFault() {
 	}
 }
 
-// anyReady looks at the next header of every lane.
-func (p *parker) anyReady() bool { return p.anyReadyOf(p.lanes) }
+// raise shows the number of this park: one more than that of the last, never 0.
+func (p *parker) raise() {
+	if p.number++; p.number == 0 {
+		p.number++
+	}
+	atomic.StoreUint32(p.sleeping, p.number) // SYNC park/wake
+}
 
-func (p *parker) anyReadyOf(lanes []*reader) bool {
+// anyReady looks at the next header of every lane.
+func anyReady(lanes []*reader) bool {
 	for _, r := range lanes {
 		if r.state != laneReading || r.stalled {
 			continue

@@ -17,11 +17,10 @@ type RelayParker struct {
 	relays  []*Relay
 	waiters []waiter
 	all     bool // the kernel watches every lane
-	lanes   int
 }
 
 // NewRelayParker is for relays that are protected whenever Park is called.
-func NewRelayParker(relays []*Relay) *RelayParker { return &RelayParker{relays: relays, lanes: -1} }
+func NewRelayParker(relays []*Relay) *RelayParker { return &RelayParker{relays: relays} }
 
 // Park sleeps until a lane has a frame, a relay is kicked, or the timeout.
 func (p *RelayParker) Park(timeout time.Duration) {
@@ -37,11 +36,7 @@ func (p *RelayParker) Park(timeout time.Duration) {
 	}
 	readWaiters(p.waiters)
 	for _, f := range p.relays {
-		k := f.s.park
-		if k.number++; k.number == 0 {
-			k.number++
-		}
-		atomic.StoreUint32(k.sleeping, k.number) // SYNC park/wake
+		f.s.park.raise()
 	}
 	membarrier()
 	if !p.anyReady() {
@@ -73,7 +68,7 @@ const watchPauses = 100 // some 5 us
 
 // rebuild lists the words to watch: every relay's kick word, then as many lanes as the kernel takes.
 func (p *RelayParker) rebuild() {
-	changed, lanes := p.lanes < 0, 0
+	changed, lanes := p.waiters == nil, 0
 	for _, f := range p.relays {
 		changed = changed || f.s.park.rebuild
 		f.s.park.rebuild = false
@@ -82,7 +77,7 @@ func (p *RelayParker) rebuild() {
 	if !changed {
 		return
 	}
-	p.lanes, p.all = lanes, lanes+len(p.relays) <= maxWaiters
+	p.all = lanes+len(p.relays) <= maxWaiters
 	p.waiters = p.waiters[:0]
 	for _, f := range p.relays {
 		p.waiters = append(p.waiters, makeWaiters(f.s.park.kicked, nil)...)
@@ -95,7 +90,7 @@ func (p *RelayParker) rebuild() {
 
 func (p *RelayParker) anyReady() bool {
 	for _, f := range p.relays {
-		if f.s.inbox.Load() || f.s.closed.Load() || f.s.park.anyReadyOf(f.s.lanes) {
+		if f.s.inbox.Load() || f.s.closed.Load() || anyReady(f.s.lanes) {
 			return true
 		}
 	}

@@ -279,9 +279,7 @@ func (p *Publisher) attend(pos uint64) (seq uint64, err error) {
 	if pos >= p.nextBlock {
 		p.indexFrame(pos, seq)
 	}
-	if set := p.set.Load(); len(set.sleepers) != 0 {
-		p.wake(set)
-	}
+	p.wake()
 	return seq, nil
 }
 
@@ -511,9 +509,7 @@ func (p *Publisher) publishPart(msgs []Message) (n int, err error) {
 	p.seq += uint64(n)
 	p.counts[layout.MetricBatches]++
 	p.setRoom()
-	if set := p.set.Load(); len(set.sleepers) != 0 {
-		p.wake(set)
-	}
+	p.wake()
 	return n, nil
 }
 
@@ -625,7 +621,11 @@ func (p *Publisher) ID() (TopicID, SourceID) {
 // wake ends the sleep of every parked subscriber that has not been woken since
 // it went to sleep. The sleeper read the wake word before it raised its flag, so
 // one bump of the word per park number cannot be missed.
-func (p *Publisher) wake(set *memberSet) {
+func (p *Publisher) wake() {
+	set := p.set.Load()
+	if len(set.sleepers) == 0 {
+		return
+	}
 	if p.fence {
 		atomic.AddUint32(p.wakeSeq, 0)
 	}

@@ -3,6 +3,7 @@ package shm
 import (
 	"sync/atomic"
 
+	"github.com/torq/mycelium/internal/control"
 	"github.com/torq/mycelium/internal/layout"
 	"github.com/torq/mycelium/internal/lines"
 	"github.com/torq/mycelium/internal/segment"
@@ -18,7 +19,7 @@ type reader struct {
 	pos      uint64 // where the next frame starts
 	want     uint64 // its sequence
 	maxMsg   uint64
-	loose    cause // not 0: the next frame's sequence may be beyond want, for this cause
+	loose    Cause // not 0: the next frame's sequence may be beyond want, for this cause
 	fresh    bool  // want is not known: the next frame sets it
 	topic    TopicID
 	source   SourceID
@@ -53,9 +54,6 @@ type reader struct {
 	mem     []byte
 	mapping *segment.Mapping
 }
-
-// cause is a Cause, or 0 for none.
-type cause = Cause
 
 // laneState is where a lane is in a subscriber's life.
 //
@@ -98,7 +96,7 @@ func cursorStep(g layout.Geometry) uint64 { return min(g.Step/4, g.Ring/16) }
 
 // bindSlot gives the reader its slot in the subscriber's cursor file.
 func (r *reader) bindSlot(cursors []byte) {
-	slot := uint64(layout.OffSlots) + uint64(r.hdr.Lane)*layout.SlotBytes
+	slot := layout.SlotOff(r.hdr.Lane)
 	r.slotEpoch = word64(cursors, slot+layout.SlotEpoch)
 	r.slotPos = word64(cursors, slot+layout.SlotCursor)
 	r.slotSeq = word64(cursors, slot+layout.SlotSeq)
@@ -106,10 +104,10 @@ func (r *reader) bindSlot(cursors []byte) {
 }
 
 // hold begins the protected part of a lossless reader's life: everything at or
-// after join stays until the cursor has passed it.
-func (r *reader) hold(join, ticket uint64, notice uint32) {
-	r.join, r.ticket, r.held = join, ticket, true
-	r.notice = word64(r.mem, layout.OffNotices+uint64(notice%layout.Notices)*layout.NoticeBytes)
+// after J stays until the cursor has passed it.
+func (r *reader) hold(j *control.Joined) {
+	r.join, r.ticket, r.held = j.Pos, j.Ticket, true
+	r.notice = word64(r.mem, layout.OffNotices+uint64(j.Notice%layout.Notices)*layout.NoticeBytes)
 }
 
 // openSlot makes the publisher use the stored cursor instead of its J.

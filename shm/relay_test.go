@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/torq/mycelium/internal/clock"
+	"github.com/torq/mycelium/internal/control"
 	"github.com/torq/mycelium/internal/layout"
 )
 
@@ -553,7 +554,7 @@ func TestRelayTellsWhatIsMissingAtTheEnd(t *testing.T) {
 	watch(t, time.Minute)
 	p, f, l := heapRelay(t, Lossless)
 	publishSome(t, p, 2)
-	f.s.post(admission{epoch: l.r.hdr.Epoch, final: &finalNews{p.pos, 5}})
+	f.s.post(admission{epoch: l.r.hdr.Epoch, final: &control.Final{Pos: p.pos, Seq: 5}})
 	_, err := f.Lanes()
 	must(t, err)
 	run, err := l.Next(4000)
@@ -601,7 +602,7 @@ func TestRelayKnowsWhereItIs(t *testing.T) {
 	}
 	l.r.fresh = true
 	l.r.pos = p.pos
-	f.s.post(admission{epoch: l.r.hdr.Epoch, final: &finalNews{p.pos, 9}})
+	f.s.post(admission{epoch: l.r.hdr.Epoch, final: &control.Final{Pos: p.pos, Seq: 9}})
 	_, err = f.Lanes()
 	must(t, err)
 	if !l.Known() || l.Due() != 9 {

@@ -3,6 +3,7 @@ package shm
 import (
 	"testing"
 
+	"github.com/torq/mycelium/internal/control"
 	"github.com/torq/mycelium/internal/layout"
 )
 
@@ -48,7 +49,7 @@ func heapSub(t testing.TB, p *Publisher, mem []byte, h layout.LaneHeader, mode M
 		if err != nil {
 			t.Fatal(err)
 		}
-		r.hold(m.join, m.ticket, m.notice)
+		r.hold(&control.Joined{Pos: m.join, Ticket: m.ticket, Notice: m.notice})
 		r.startLatest()
 	}
 	r.openSlot()

@@ -1,15 +1,13 @@
 package shm
 
 import (
-	"context"
 	"fmt"
-	"iter"
-	"runtime"
 	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
 
+	"github.com/torq/mycelium/internal/control"
 	"github.com/torq/mycelium/internal/layout"
 	"github.com/torq/mycelium/internal/segment"
 	"github.com/torq/mycelium/seqlock"
@@ -59,42 +57,21 @@ type Subscriber struct {
 	client  *Client
 	names   sync.Map // TopicID and SourceID -> string
 
-	lost      atomic.Bool           // the directory gave the subscriber up
-	lanesHeld map[layout.ID16]*held // passed on and not yet drained; guarded by control
-	left      leftLanes             // drained; guarded by control
-	back      bool                  // resumed, and not told yet of every lane there is; guarded by control
-	rejoining map[layout.ID16]bool  // asked to be joined again; guarded by control
-	unmapped  bool                  // guarded by control
-	final     Stats                 // after Close
+	lost      atomic.Bool            // the directory gave the subscriber up
+	lanesHeld map[layout.ID16]uint32 // by epoch, the number of a lane that was passed on and not yet drained; guarded by control
+	left      leftLanes              // drained; guarded by control
+	back      bool                   // resumed, and not told yet of every lane there is; guarded by control
+	rejoining map[layout.ID16]bool   // asked to be joined again; guarded by control
+	unmapped  bool                   // guarded by control
+	final     Stats                  // after Close
 }
-
-// admission is news from the control goroutine for the polling goroutine.
-type admission struct {
-	lane    *reader      // a new lane
-	epoch   layout.ID16  // or news about this one:
-	final   *finalNews   // it ends there
-	joined  *joinedAgain // it is held again
-	refused error        // it is not held again
-	err     error        // or a lane could not be followed
-	lost    error        // or the subscriber is over
-}
-
-type finalNews struct{ pos, seq uint64 }
-
-type joinedAgain struct {
-	join, ticket uint64
-	notice       uint32
-}
-
-// held is what the control goroutine remembers of a lane it passed on.
-type held struct{ number uint32 }
 
 // newSubscriber takes over a cursor file in mem, whose header was encoded.
 func newSubscriber(mem []byte, h layout.CursorHeader, o SubscriberOptions) (*Subscriber, error) {
 	if err := checkAligned(mem); err != nil {
 		return nil, err
 	}
-	s := &Subscriber{mem: mem, hdr: h, opts: o, acked: o.acked, buf: make([]byte, gatherBytes), lanesHeld: map[layout.ID16]*held{}, rejoining: map[layout.ID16]bool{}}
+	s := &Subscriber{mem: mem, hdr: h, opts: o, acked: o.acked, buf: make([]byte, gatherBytes), lanesHeld: map[layout.ID16]uint32{}, rejoining: map[layout.ID16]bool{}}
 	var err error
 	if s.stats, err = seqlock.NewCell(mem[layout.OffSubMetrics : layout.OffSubMetrics+layout.SubMetricBytes]); err != nil {
 		return nil, err
@@ -498,8 +475,8 @@ func (s *Subscriber) evicted(r *reader) error {
 }
 
 // rejoined continues at the new J; the first frame there tells the gap.
-func (r *reader) rejoined(j *joinedAgain) {
-	r.hold(j.join, j.ticket, j.notice)
+func (r *reader) rejoined(j *control.Joined) {
+	r.hold(j)
 	r.state = laneReading
 	r.behindJoin()
 	r.openSlot()
@@ -545,393 +522,4 @@ func (s *Subscriber) drop(r *reader) {
 		s.client.drained(s, r.hdr.Epoch)
 	}
 	r.unmap()
-}
-
-// unblock starts the waiting lanes whose predecessors have ended.
-func (s *Subscriber) unblock() {
-	s.waiting = slices.DeleteFunc(s.waiting, func(w *reader) bool {
-		if s.reads(w.hdr.PrevEpoch) {
-			return false
-		}
-		w.state = laneReading
-		s.lanes = append(slices.Clip(s.lanes), w)
-		return true
-	})
-	s.counts[layout.SubLanes] = uint64(len(s.lanes))
-	s.park.rebuild = true
-	s.shifts++
-}
-
-func (s *Subscriber) reads(epoch layout.ID16) bool { return s.reader(epoch) != nil }
-
-// reader of a lane, nil if it is not followed.
-func (s *Subscriber) reader(epoch layout.ID16) *reader {
-	for _, l := range [][]*reader{s.lanes, s.waiting} {
-		for _, r := range l {
-			if r.hdr.Epoch == epoch {
-				return r
-			}
-		}
-	}
-	return nil
-}
-
-// admit takes the control goroutine's news up to the first error, or memory fault;
-// the rest waits for the next poll.
-func (s *Subscriber) admit() (err error) {
-	s.control.Lock()
-	if s.closed.Load() {
-		s.control.Unlock()
-		return ErrClosed
-	}
-	if s.dead != nil {
-		s.control.Unlock()
-		return s.dead
-	}
-	news := s.inboxed
-	s.inboxed = nil
-	s.inbox.Store(false)
-	s.control.Unlock()
-	defer func() {
-		if len(news) == 0 {
-			return
-		}
-		s.control.Lock()
-		s.inboxed = append(news, s.inboxed...)
-		s.inbox.Store(true)
-		s.control.Unlock()
-	}()
-	for err == nil && len(news) > 0 {
-		a := news[0]
-		news = news[1:]
-		err = s.take(a)
-	}
-	return err
-}
-
-// take acts on one piece of news. A lane whose source's previous lane is still
-// being read waits for that one's end: order per source survives a restart of the
-// publisher.
-func (s *Subscriber) take(a admission) error {
-	switch {
-	case a.lost != nil:
-		return s.disown(a.lost)
-	case a.err != nil:
-		return a.err
-	case a.lane != nil:
-		if need := gatherFor(a.lane.maxMsg); len(s.buf) < need {
-			s.buf = make([]byte, need)
-		}
-		a.lane.state = laneWaiting
-		s.waiting = append(s.waiting, a.lane)
-		s.unblock()
-		return nil
-	}
-	r := s.reader(a.epoch)
-	switch {
-	case r == nil:
-	case a.final != nil:
-		r.final, r.lastly, r.ended = a.final.pos, a.final.seq, true
-		r.idle = 0
-		if r.state == laneEvicted { // nobody is left to join: read what there is
-			r.state, r.loose = laneReading, CauseEvicted
-			r.openSlot()
-		}
-	case a.refused != nil:
-		if r.state == laneEvicted {
-			return s.detach(r, a.refused, "evicted, and not joined again")
-		}
-	case r.state == laneEvicted:
-		r.rejoined(a.joined)
-	case r.held && seqlock.After(a.joined.ticket, r.ticket):
-		// Asked for on two connections, and answered twice: the publisher
-		// honours the last join, and tells of the end of that one.
-		r.hold(a.joined.join, a.joined.ticket, a.joined.notice)
-		r.loose = CauseEvicted
-		r.storeCursor()
-	}
-	return nil
-}
-
-// gatherFor is the size of a buffer that holds at least one frame.
-func gatherFor(maxMsg uint64) int { return int(max(gatherBytes, layout.FrameBytes(maxMsg))) }
-
-// postAll hands news to the polling goroutine and wakes it if it sleeps. The slot of
-// a new lane is opened here, where the cursor file is known to be mapped.
-func (s *Subscriber) postAll(news []admission) {
-	s.control.Lock()
-	for i, a := range news {
-		switch {
-		case a.lane == nil:
-		case s.unmapped: // closed in between: a lane that nobody will poll
-			a.lane.unmap()
-		case shielded(s.mem, a.lane.openSlot):
-			s.lanesHeld[a.lane.hdr.Epoch] = &held{number: a.lane.hdr.Lane}
-		default:
-			a.lane.unmap()
-			news[i] = admission{lost: s.truncated()}
-		}
-	}
-	if !s.unmapped {
-		s.inboxed = append(s.inboxed, news...)
-		s.inbox.Store(true)
-	}
-	s.control.Unlock()
-	s.park.kick()
-}
-
-// unmap ends a reader that is used no longer.
-func (r *reader) unmap() {
-	if r.mapping != nil {
-		_ = r.mapping.Close()
-	}
-	r.mem = nil
-}
-
-func (s *Subscriber) post(a admission) { s.postAll([]admission{a}) }
-
-// View hands frames to h in place, without a copy, and validates after each
-// run of frames. It is for lossless subscribers of topics that never evict
-// (ErrViewRefused otherwise). If it returns an error, the results of this call's
-// handlers are to be discarded. An error of h stops it and is returned; that
-// frame comes again.
-func (s *Subscriber) View(h func(Frame) error, limit int) (n int, err error) {
-	if limit <= 0 {
-		limit = defaultMax
-	}
-	if !s.protected {
-		defer s.guard(debug.SetPanicOnFault(true), &err)
-		s.enter()
-	}
-	if s.inbox.Load() {
-		if err := s.admit(); err != nil {
-			return 0, err
-		}
-	}
-	lanes, first := s.lanes, s.next
-	for i := range lanes {
-		at := first + i
-		if at >= len(lanes) {
-			at -= len(lanes)
-		}
-		var got int
-		got, err = s.viewLane(lanes[at], h, limit-n)
-		n += got
-		if err != nil || n >= limit {
-			s.next = at + 1
-			if s.next >= len(s.lanes) {
-				s.next = 0
-			}
-			break
-		}
-	}
-	return n, err
-}
-
-var errViewLapped = fmt.Errorf("%w: history was overwritten while it was viewed; discard what came after the first n frames", ErrGap)
-
-// viewLane shows at most limit frames of one lane.
-func (s *Subscriber) viewLane(r *reader, h func(Frame) error, limit int) (n int, err error) {
-	for looks := 0; n < limit && looks <= 2; looks++ { // as in pollLane
-		if r.state != laneReading {
-			return n, nil
-		}
-		if !r.ended && (!r.held || !r.neverEvicts) {
-			return n, ErrViewRefused
-		}
-		got, v, err := s.viewRun(r, h, limit-n)
-		switch v {
-		case found:
-			if n += got; got > 0 {
-				looks = 0
-			}
-			if err != nil {
-				return n, err
-			}
-			if r.pos-r.published >= r.step && r.publish() {
-				return n, s.evicted(r)
-			}
-		case nothing:
-			if r.publish() {
-				return n, s.evicted(r)
-			}
-			return n, nil
-		default:
-			if err = s.unusual(r, v); err == nil && got > 0 {
-				err = errViewLapped
-			}
-			return n, err
-		}
-	}
-	if r.publish() {
-		return n, s.evicted(r)
-	}
-	s.stats.Store(nil) // as in pollLane
-	return n, nil
-}
-
-// viewRun is gather and deliver in one, on the ring's own bytes. With lappedRaw, n
-// frames were shown that do not count.
-func (s *Subscriber) viewRun(r *reader, h func(Frame) error, limit int) (n int, v verdict, err error) {
-	start := r.pos
-	lap := start&^r.ring.mask + r.ring.mask + 1
-	p, want, fresh := start, r.want, r.fresh
-	var bytes uint64
-	ahead := true
-	for n < limit && p < lap {
-		if atomic.LoadUint64(r.ring.word(p)) != layout.Commit(p, layout.KindData) { // SYNC commit/poll
-			break
-		}
-		meta := *r.ring.word(p + layout.OffLen)
-		seq := *r.ring.word(p + layout.OffSeq)
-		size := uint64(uint32(meta))
-		if size > r.maxMsg || p+layout.FrameBytes(size) > lap {
-			break
-		}
-		if fresh || n == 0 && r.loose == CauseStart && seqlock.Before(seq, want) {
-			fresh, want = false, seq
-		} else if seq != want {
-			if n > 0 {
-				break // this run first
-			}
-			seqlock.LoadLoad()
-			switch {
-			case r.overrun(start):
-				return 0, lappedRaw, nil
-			case r.loose == 0 || seqlock.Before(seq, want):
-				return 0, corrupt, nil
-			}
-			return 0, found, s.gap(r, seq)
-		}
-		ahead = ahead && r.fetchAhead(p, layout.FrameBytes(size), lap)
-		if err = h(Frame{Topic: r.topic, Source: r.source, Seq: seq, Time: int64(*r.ring.word(p + layout.OffTime)),
-			Type: uint16(meta >> 32), Flags: uint8(meta >> 48), Payload: r.ring.bytes(p+layout.OffPayload, size)}); err != nil {
-			break
-		}
-		p += layout.FrameBytes(size)
-		want = seq + 1
-		bytes += size
-		n++
-	}
-	if n == 0 && err == nil {
-		return 0, r.special(start, lap), nil
-	}
-	seqlock.LoadLoad()
-	if r.overrun(start) {
-		return max(n, 1), lappedRaw, nil
-	}
-	if n > 0 {
-		r.pos, r.want, r.fresh, r.loose, r.idle = p, want, fresh, 0, 0
-		s.counts[layout.SubFrames] += uint64(n)
-		s.counts[layout.SubBytes] += bytes
-	}
-	return n, found, err
-}
-
-// Run polls until ctx ends or h panics, waiting as idle says, nil for the
-// strategy in the options. Gaps and evictions go to SubscriberOptions.OnError
-// and do not end it; without OnError they do, as does always the subscriber's end.
-func (s *Subscriber) Run(ctx context.Context, idle Idler, h func(Frame)) error {
-	if idle == nil {
-		idle = s.Idler()
-	}
-	stop := context.AfterFunc(ctx, s.park.kick)
-	defer stop()
-	done := ctx.Done()
-	for {
-		n, err := s.Poll(h, 0)
-		if err != nil {
-			if s.closed.Load() || s.dead != nil || s.opts.OnError == nil {
-				return err
-			}
-			s.opts.OnError(err)
-			continue
-		}
-		select {
-		case <-done:
-			return ctx.Err()
-		default:
-		}
-		idle.Idle(n)
-	}
-}
-
-// Frames is Run as an iterator. Payloads are valid until the next step; errors
-// come in their place in the stream and do not end it, except the subscriber's end
-// and that of ctx.
-func (s *Subscriber) Frames(ctx context.Context) iter.Seq2[Frame, error] {
-	return func(yield func(Frame, error) bool) {
-		idle := s.Idler()
-		stop := context.AfterFunc(ctx, s.park.kick)
-		defer stop()
-		more := true
-		for more {
-			if err := ctx.Err(); err != nil {
-				yield(Frame{}, err)
-				return
-			}
-			// The loop's body runs outside Poll, so that it may Close.
-			var f Frame
-			n, err := s.Poll(func(g Frame) { f = g }, 1)
-			if n > 0 {
-				more = yield(f, nil)
-			}
-			if err != nil {
-				if !more || !yield(Frame{}, err) || s.closed.Load() || s.dead != nil {
-					return
-				}
-				continue
-			}
-			idle.Idle(n)
-		}
-	}
-}
-
-// Stats are a subscriber's own counters.
-type Stats struct {
-	Frames, Bytes uint64
-	Gaps, Missed  uint64 // gap reports, sequences missing in them
-	Evictions     uint64
-	OverrunPoll   uint64 // laps found before a frame was read
-	OverrunRead   uint64 // laps found after
-	Parks         uint64
-	Faults        uint64 // lanes detached
-	Lanes         uint64
-}
-
-// Stats reads the counters; safe from any goroutine. They are stored at every gap,
-// once per quarter of a credit step of data, and when 64 polls in a row found
-// nothing: until then they are behind.
-func (s *Subscriber) Stats() Stats {
-	s.control.Lock()
-	defer s.control.Unlock()
-	if s.unmapped {
-		return s.final
-	}
-	var w [layout.SubMetricWords]uint64
-	shielded(s.mem, func() {
-		for !s.stats.Load(w[:]) {
-			runtime.Gosched()
-		}
-	})
-	return statsOf(w[:])
-}
-
-func statsOf(w []uint64) Stats {
-	return Stats{Frames: w[layout.SubFrames], Bytes: w[layout.SubBytes], Gaps: w[layout.SubGaps], Missed: w[layout.SubMissed],
-		Evictions: w[layout.SubEvictions], OverrunPoll: w[layout.SubOverrunPoll], OverrunRead: w[layout.SubOverrunRead],
-		Parks: w[layout.SubParks], Faults: w[layout.SubFaults], Lanes: w[layout.SubLanes]}
-}
-
-// TopicName is the name behind a frame's topic id, "" if unknown.
-func (s *Subscriber) TopicName(id TopicID) string { return s.name(id) }
-
-// SourceName is the name behind a frame's source id, "" if unknown.
-func (s *Subscriber) SourceName(id SourceID) string { return s.name(id) }
-
-func (s *Subscriber) name(id any) string {
-	if v, ok := s.names.Load(id); ok {
-		return v.(string)
-	}
-	return ""
 }

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/torq/mycelium/internal/control"
 	"github.com/torq/mycelium/internal/layout"
 )
 
@@ -112,7 +113,7 @@ func TestEvictedFromALaneThatDied(t *testing.T) {
 		}
 		must(t, err)
 	}
-	s.post(admission{epoch: r.hdr.Epoch, final: &finalNews{p.pos, p.seq}})
+	s.post(admission{epoch: r.hdr.Epoch, final: &control.Final{Pos: p.pos, Seq: p.seq}})
 	for range 20 {
 		_, err := s.Poll(c.frame, 0)
 		var gap *GapError

@@ -42,8 +42,15 @@ func newBenchWorkerCommand(a *app) *cobra.Command {
 	return c
 }
 
-// benchEnv runs this program as its workers and as its registry.
-func (a *app) benchEnv(cmd *cobra.Command) (bench.Env, error) {
+// benchEnv checks the options of a measurement, of which some flags are above 0, and has
+// it run this program as its workers and as its registry.
+func (a *app) benchEnv(cmd *cobra.Command, o interface{ Validate() error }, above ...string) (bench.Env, error) {
+	if err := above0(cmd, above...); err != nil {
+		return bench.Env{}, err
+	}
+	if err := o.Validate(); err != nil {
+		return bench.Env{}, &usageError{err}
+	}
 	self, err := os.Executable()
 	if err != nil {
 		return bench.Env{}, err

@@ -43,13 +43,7 @@ Percentiles are medians over the runs, maxima are over all.`,
 			default:
 				return usagef("--idle %q: want spin or park", idle)
 			}
-			if err := above0(cmd, "size", "count", "duration", "runs"); err != nil {
-				return err
-			}
-			if err := o.Validate(); err != nil {
-				return &usageError{err}
-			}
-			env, err := a.benchEnv(cmd)
+			env, err := a.benchEnv(cmd, &o, "size", "count", "duration", "runs")
 			if err != nil {
 				return err
 			}

@@ -34,13 +34,7 @@ The rate is the median of the runs, with the least and the greatest beside it.`,
 			if err := o.Mode.UnmarshalText([]byte(mode)); err != nil {
 				return usagef("--mode %q: want lossless or lossy", mode)
 			}
-			if err := above0(cmd, "size", "count", "duration", "runs", "publishers", "subscribers"); err != nil {
-				return err
-			}
-			if err := o.Validate(); err != nil {
-				return &usageError{err}
-			}
-			env, err := a.benchEnv(cmd)
+			env, err := a.benchEnv(cmd, &o, "size", "count", "duration", "runs", "publishers", "subscribers")
 			if err != nil {
 				return err
 			}

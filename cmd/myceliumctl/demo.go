@@ -29,13 +29,7 @@ or one object a line; without it a sample is made up.`,
   myceliumctl demo --data matches.json --duration 5s -o json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := above0(cmd, "duration", "publishers", "rate"); err != nil {
-				return err
-			}
-			if err := o.Validate(); err != nil {
-				return &usageError{err}
-			}
-			env, err := a.benchEnv(cmd)
+			env, err := a.benchEnv(cmd, &o, "duration", "publishers", "rate")
 			if err != nil {
 				return err
 			}

@@ -27,13 +27,7 @@ really was down.`,
   myceliumctl forward demo --duration 20s --cut 10s -o json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := above0(cmd, "duration", "cut", "rate"); err != nil {
-				return err
-			}
-			if err := o.Validate(); err != nil {
-				return &usageError{err}
-			}
-			env, err := a.benchEnv(cmd)
+			env, err := a.benchEnv(cmd, &o, "duration", "cut", "rate")
 			if err != nil {
 				return err
 			}

@@ -225,93 +225,33 @@ func (in *pubInput) slurp(ctx context.Context, stdin io.Reader) ([]byte, error) 
 	if in.file != "" {
 		return os.ReadFile(in.file)
 	}
-	type result struct {
-		b   []byte
-		err error
-	}
-	done := make(chan result, 1)
-	go func() {
-		b, err := io.ReadAll(stdin)
-		done <- result{b, err}
-	}()
-	select {
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	case r := <-done:
-		return r.b, r.err
-	}
+	return io.ReadAll(&interruptible{ctx: ctx, r: stdin})
 }
 
-// lines yields the lines of stdin. Reading cannot be interrupted, so it has a
-// goroutine of its own, which hands over what is there before it waits for more.
+// lines yields the lines of stdin as they come.
 func (in *pubInput) lines(ctx context.Context, stdin io.Reader, longest int) iter.Seq2[[]byte, error] {
-	type batch struct {
-		lines [][]byte
-		err   error
-	}
 	limit := longest
 	if in.hex {
 		limit *= 2
 	}
 	return func(yield func([]byte, error) bool) {
-		batches := make(chan batch)
-		quit := make(chan struct{})
-		defer close(quit)
-		go func() {
-			defer close(batches)
-			r := bufio.NewReaderSize(stdin, 64<<10)
-			for number, more := 0, true; more; {
-				var b batch
-				for more && len(b.lines) < 256 && (len(b.lines) == 0 || hasLine(r)) {
-					number++
-					line, err := readLine(r, limit)
-					if errors.Is(err, io.EOF) {
-						more = false
-						break
-					}
-					if err == nil {
-						line, err = in.decode(line)
-					}
-					if err != nil {
-						b.err, more = fmt.Errorf("stdin, line %d: %w", number, err), false
-						break
-					}
-					b.lines = append(b.lines, line)
-				}
-				select {
-				case batches <- b:
-				case <-quit:
-					return
-				}
-			}
-		}()
-		for {
-			select {
-			case <-ctx.Done():
-				yield(nil, context.Cause(ctx))
+		r := bufio.NewReaderSize(&interruptible{ctx: ctx, r: stdin}, readBytes)
+		for number := 1; ; number++ {
+			line, err := readLine(r, limit)
+			if errors.Is(err, io.EOF) {
 				return
-			case b, open := <-batches:
-				if !open {
-					return
-				}
-				for _, line := range b.lines {
-					if !yield(line, nil) {
-						return
-					}
-				}
-				if b.err != nil {
-					yield(nil, b.err)
-					return
-				}
+			}
+			if err == nil {
+				line, err = in.decode(line)
+			}
+			if err != nil && ctx.Err() == nil {
+				err = fmt.Errorf("stdin, line %d: %w", number, err)
+			}
+			if !yield(line, err) || err != nil {
+				return
 			}
 		}
 	}
-}
-
-// hasLine reports whether a line can be read without waiting.
-func hasLine(r *bufio.Reader) bool {
-	b, _ := r.Peek(r.Buffered())
-	return bytes.IndexByte(b, '\n') >= 0
 }
 
 // readLine reads a line without its newline; the last one may lack it.

@@ -124,11 +124,6 @@ func (r *replaying) read(name string, skip bool) error {
 	}
 	stop := r.a.progress(r.cmd, func() string { return "reading " + name })
 	defer stop()
-	type result struct {
-		matches []coinbase.Match
-		err     error
-	}
-	done := make(chan result, 1)
 	var bad func(*coinbase.RecordError) error
 	if skip {
 		bad = func(e *coinbase.RecordError) error {
@@ -138,31 +133,27 @@ func (r *replaying) read(name string, skip bool) error {
 			return nil
 		}
 	}
-	go func() {
-		m, err := coinbase.Read(in, bad)
-		done <- result{m, err}
-	}()
-	select {
-	case <-r.cmd.Context().Done():
-		return context.Cause(r.cmd.Context())
-	case res := <-done:
-		if res.err != nil {
-			err := fmt.Errorf("%s: %w", name, res.err)
-			var rec *coinbase.RecordError
-			if errors.As(err, &rec) {
-				return withHint(err, "leave such records out with --skip-bad")
-			}
-			return err
-		}
-		if len(res.matches) == 0 {
-			return fmt.Errorf("%s: all %d records were skipped: nothing to publish", name, r.summary.Skipped)
-		}
-		if r.summary.Skipped > maxSkipNotes {
-			r.a.note(r.cmd, "%s: %d records skipped in all", name, r.summary.Skipped)
-		}
-		r.matches = res.matches
-		return nil
+	ctx := r.cmd.Context()
+	var err error
+	r.matches, err = coinbase.Read(&interruptible{ctx: ctx, r: in}, bad)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
 	}
+	if err != nil {
+		err = fmt.Errorf("%s: %w", name, err)
+		var rec *coinbase.RecordError
+		if errors.As(err, &rec) {
+			return withHint(err, "leave such records out with --skip-bad")
+		}
+		return err
+	}
+	if len(r.matches) == 0 {
+		return fmt.Errorf("%s: all %d records were skipped: nothing to publish", name, r.summary.Skipped)
+	}
+	if r.summary.Skipped > maxSkipNotes {
+		r.a.note(r.cmd, "%s: %d records skipped in all", name, r.summary.Skipped)
+	}
+	return nil
 }
 
 func (r *replaying) run(wait int, timeout time.Duration) error {

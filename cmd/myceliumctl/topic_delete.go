@@ -79,18 +79,13 @@ var errDeclined = errors.New("not confirmed: nothing was done")
 // confirm asks on the terminal; anything but y or yes declines.
 func (a *app) confirm(cmd *cobra.Command, question string) error {
 	fmt.Fprint(cmd.ErrOrStderr(), question+" [y/N] ")
-	answer := make(chan string, 1)
-	go func() {
-		line, _ := bufio.NewReader(cmd.InOrStdin()).ReadString('\n')
-		answer <- strings.ToLower(strings.TrimSpace(line))
-	}()
-	select {
-	case <-cmd.Context().Done():
-		return context.Cause(cmd.Context())
-	case s := <-answer:
-		if s == "y" || s == "yes" {
-			return nil
-		}
-		return errDeclined
+	answer, _ := bufio.NewReader(&interruptible{ctx: cmd.Context(), r: cmd.InOrStdin()}).ReadString('\n')
+	if err := context.Cause(cmd.Context()); err != nil {
+		return err
 	}
+	switch strings.ToLower(strings.TrimSpace(answer)) {
+	case "y", "yes":
+		return nil
+	}
+	return errDeclined
 }

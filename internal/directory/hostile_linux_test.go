@@ -403,7 +403,7 @@ func TestFullFileSystem(t *testing.T) {
 	}
 	// A topic cannot be written down, and none is half made.
 	c.refused(&control.Message{Op: control.OpCreate, Topic: "t"}, control.CodeNoSpace)
-	if _, err := b.s.Inspect("t"); err == nil {
+	if _, err := b.inspect("t"); err == nil {
 		t.Error("a refused topic exists")
 	}
 	_ = c.conn.Close()

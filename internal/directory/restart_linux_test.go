@@ -532,8 +532,8 @@ func TestHalfMadeAndForeignFilesAtStart(t *testing.T) {
 	}
 	b.open()
 	st := b.s.Stats()
-	if st.Counters["foreign"] != 2 || len(b.s.Foreign()) != 2 {
-		t.Errorf("foreign: %v", b.s.Foreign())
+	if st.Counters["foreign"] != 2 || len(b.s.core.foreign) != 2 {
+		t.Errorf("foreign: %v", b.s.core.foreign)
 	}
 	if got := st.Counters["garbage"]; got != uint64(len(garbage)) {
 		t.Errorf("%d names were garbage, want %d", got, len(garbage))

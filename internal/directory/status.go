@@ -103,11 +103,11 @@ func (c *core) view(t *topicState) topicView {
 	return v
 }
 
-// page is up to listPage topics after a name that match a pattern and may be
-// seen, and whether more follow.
-func (c *core) page(pattern, after string, see func(string) bool) (views []topicView, more bool) {
+// page is up to listPage topics after a name that match a pattern and that peer
+// may see, and whether more follow.
+func (c *core) page(pattern, after string, peer control.Peer) (views []topicView, more bool) {
 	for _, name := range slices.Sorted(maps.Keys(c.topics)) {
-		if name <= after || !topic.Match(pattern, name) || !see(name) {
+		if name <= after || !topic.Match(pattern, name) || !c.sees(peer, name) {
 			continue
 		}
 		if len(views) == listPage {
@@ -119,36 +119,12 @@ func (c *core) page(pattern, after string, see func(string) bool) (views []topic
 }
 
 // sees reports whether a peer may do anything at all with a topic.
-func (c *core) sees(p control.Peer) func(string) bool {
-	return func(name string) bool {
-		return c.authorize(p, name, VerbSubscribe) == nil || c.authorize(p, name, VerbPublish) == nil || c.authorize(p, name, VerbAdmin) == nil
-	}
+func (c *core) sees(p control.Peer, name string) bool {
+	return c.authorize(p, name, VerbSubscribe) == nil || c.authorize(p, name, VerbPublish) == nil || c.authorize(p, name, VerbAdmin) == nil
 }
 
-func everything(string) bool { return true }
-
-// List describes the topics that match a pattern, in order of their names, each
-// summed up. "" means all.
-func (s *Server) List(pattern string) ([]control.TopicInfo, error) {
-	if pattern == "" {
-		pattern = ">"
-	}
-	if err := topic.CheckPattern(pattern); err != nil {
-		return nil, refusal(control.CodeInvalid, "", "%v", err)
-	}
-	var all []control.TopicInfo
-	for after, more := "", true; more; {
-		var infos []control.TopicInfo
-		if infos, more = s.list(pattern, after, nil); len(infos) > 0 {
-			after = infos[len(infos)-1].Topic
-		}
-		all = append(all, infos...)
-	}
-	return all, nil
-}
-
-// list is one page, as peer may see it; nil = everything.
-func (s *Server) list(pattern, after string, peer *control.Peer) ([]control.TopicInfo, bool) {
+// list is one page, as peer may see it.
+func (s *Server) list(pattern, after string, peer control.Peer) ([]control.TopicInfo, bool) {
 	views, more := s.page(pattern, after, peer)
 	infos := make([]control.TopicInfo, len(views))
 	for i := range views {
@@ -162,32 +138,18 @@ func (s *Server) list(pattern, after string, peer *control.Peer) ([]control.Topi
 	return infos, more
 }
 
-func (s *Server) page(pattern, after string, peer *control.Peer) ([]topicView, bool) {
+func (s *Server) page(pattern, after string, peer control.Peer) ([]topicView, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	see := everything
-	if peer != nil {
-		see = s.core.sees(*peer)
-	}
-	return s.core.page(pattern, after, see)
+	return s.core.page(pattern, after, peer)
 }
 
-// Inspect describes one topic with its lanes and subscribers.
-func (s *Server) Inspect(name string) (control.TopicInfo, error) {
-	v, err := s.topic(name, nil)
-	if err != nil {
-		return control.TopicInfo{}, err
-	}
-	info, _ := s.inspect(&v, 0, 1<<62)
-	return info, nil
-}
-
-// topic is one topic, if peer may see it; nil = everybody may.
-func (s *Server) topic(name string, peer *control.Peer) (topicView, *control.Error) {
+// topic is one topic, if peer may see it.
+func (s *Server) topic(name string, peer control.Peer) (topicView, *control.Error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	t := s.core.topics[name]
-	if t == nil || peer != nil && !s.core.sees(*peer)(name) {
+	if t == nil || !s.core.sees(peer, name) {
 		return topicView{}, noTopic(name)
 	}
 	return s.core.view(t), nil
@@ -321,7 +283,7 @@ func (s *Server) subStatus(v *subView, lanes []laneView, status func(int) contro
 	st.Metrics = metrics(f, layout.OffSubMetrics, subMetrics[:])
 	for i := range lanes {
 		h := &lanes[i].head
-		slot := layout.OffSlots + int64(h.Lane)*layout.SlotBytes
+		slot := int64(layout.SlotOff(h.Lane))
 		epoch, _ := readWord(f, slot+layout.SlotEpoch)
 		cursor, _ := readWord(f, slot+layout.SlotCursor)
 		seq, ok := readWord(f, slot+layout.SlotSeq)
@@ -393,14 +355,6 @@ func (s *Server) Stats() control.Stats {
 	}
 }
 
-// Foreign names the segments of other layout versions that were found at start
-// and are left alone.
-func (s *Server) Foreign() []string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.Clone(s.core.foreign)
-}
-
 // tell answers list, inspect and stats.
 func (s *Server) tell(ss *session, m *control.Message) {
 	a := &control.Message{Op: control.OpOK, ID: m.ID}
@@ -416,7 +370,7 @@ func (s *Server) tell(ss *session, m *control.Message) {
 			break
 		}
 		var more bool
-		if a.Topics, more = s.list(pattern, m.Cursor, &ss.peer); more {
+		if a.Topics, more = s.list(pattern, m.Cursor, ss.peer); more {
 			a.Cursor = a.Topics[len(a.Topics)-1].Topic
 		}
 	case control.OpInspect:
@@ -439,7 +393,7 @@ func (s *Server) tellInspect(ss *session, m, a *control.Message) *control.Error 
 	if m.Cursor != "" && (perr != nil || from < 0) {
 		return refusal(control.CodeInvalid, "continue with the cursor of the answer before", "cursor %q", short(m.Cursor))
 	}
-	v, err := s.topic(m.Topic, &ss.peer)
+	v, err := s.topic(m.Topic, ss.peer)
 	if err != nil {
 		return err
 	}

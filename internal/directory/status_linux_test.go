@@ -59,7 +59,7 @@ func TestInspectTellsWhatTheWordsSay(t *testing.T) {
 	b.count("deaths_publisher", 1)
 	eventually(t, "the orphan", func() bool { return b.s.Stats().Connections == 6 })
 
-	info, err := b.s.Inspect("a.b")
+	info, err := b.inspect("a.b")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,21 +99,19 @@ func TestInspectTellsWhatTheWordsSay(t *testing.T) {
 	if v.Mode != "lossy" || v.Sleeping || len(v.Lanes) != 1 || v.Lanes[0].LagFrames != 0 || v.Lanes[0].LagBytes != 0 {
 		t.Errorf("subscriber %+v", v)
 	}
-	infos, err := b.s.List("")
-	if err != nil || len(infos) != 1 || infos[0].Frames != 5 || infos[0].Lanes != nil {
-		t.Errorf("list: %v %+v", err, infos)
+	c := b.dial()
+	if infos := c.ok(&control.Message{Op: control.OpList}).m.Topics; len(infos) != 1 || infos[0].Frames != 5 || infos[0].Lanes != nil {
+		t.Errorf("list: %+v", infos)
 	}
-	if _, err := b.s.List("a..b"); err == nil {
-		t.Error("a bad pattern is listed")
-	}
-	if _, err := b.s.Inspect("nope"); !errors.Is(err, &control.Error{Code: control.CodeNotFound}) {
+	c.refused(&control.Message{Op: control.OpList, Topic: "a..b"}, control.CodeInvalid)
+	if _, err := b.inspect("nope"); !errors.Is(err, &control.Error{Code: control.CodeNotFound}) {
 		t.Errorf("inspect of nothing: %v", err)
 	}
 	// Files that vanish under the directory are not an error to tell.
 	for _, f := range b.segments() {
 		_ = os.Remove(filepath.Join(b.o.Dir, f))
 	}
-	if info, err := b.s.Inspect("a.b"); err != nil || len(info.Lanes) != 6 || info.Lanes[0].State != "new" {
+	if info, err := b.inspect("a.b"); err != nil || len(info.Lanes) != 6 || info.Lanes[0].State != "new" {
 		t.Errorf("inspect without files: %v %+v", err, info)
 	}
 	_ = fresh
@@ -158,7 +156,7 @@ func TestAPlanIsNotWhatCreateMakes(t *testing.T) {
 		t.Fatalf("plan %+v, bus %+v", planned, st)
 	}
 	c.ok(&control.Message{Op: control.OpCreate, Topic: "a", TopicSpec: spec})
-	made, err := b.s.Inspect("a")
+	made, err := b.inspect("a")
 	if p := planned[0]; err != nil || p.Ring != made.Ring || p.MaxMsg != made.MaxMsg || p.Step != made.Step || p.Policy != made.Policy || p.Policy != "block:1s" {
 		t.Errorf("planned %+v, made %+v, %v", p, made, err)
 	}
@@ -194,9 +192,6 @@ func TestListIsTooLongForOnePacket(t *testing.T) {
 	}
 	if seen != n || pages != 3 {
 		t.Errorf("%d topics in %d pages", seen, pages)
-	}
-	if all, err := b.s.List(">"); err != nil || len(all) != n {
-		t.Errorf("%d topics, %v", len(all), err)
 	}
 	c.refused(&control.Message{Op: control.OpList, Topic: "a.>.b"}, control.CodeInvalid)
 }
@@ -279,7 +274,7 @@ func TestCreatedTopicIsForgotten(t *testing.T) {
 	if p.g.Ring != 128<<10 || p.g.MaxMsg != 1024 || p.g.Policy.Kind != "block" {
 		t.Errorf("grant %+v", p.g)
 	}
-	if info, err := b.s.Inspect("a.b"); err != nil || info.Policy != "block:2s" || info.Ring != 128<<10 {
+	if info, err := b.inspect("a.b"); err != nil || info.Policy != "block:2s" || info.Ring != 128<<10 {
 		t.Errorf("%v %+v", err, info)
 	}
 	del := &control.Message{Op: control.OpDelete, Topic: "a.b"}
@@ -291,7 +286,7 @@ func TestCreatedTopicIsForgotten(t *testing.T) {
 	p.finish()
 	mustContain(t, c.refused(del, control.CodeInUse).Message, "1 subscribers")
 	s.ok(&control.Message{Op: control.OpCloseSub, Sub: s.sub})
-	if info, err := b.s.Inspect("a.b"); err != nil || info.LaneCount != 0 {
+	if info, err := b.inspect("a.b"); err != nil || info.LaneCount != 0 {
 		t.Errorf("the topic went with its last lane: %v %+v", err, info)
 	}
 	c.ok(del)

@@ -262,14 +262,19 @@ func (s *store) cursor(r ref) (layout.CursorHeader, error) {
 	return segment.ReadCursor(f)
 }
 
-func (s *store) state(r ref) layout.LaneState {
+// word is one of a segment's words, 0 if it cannot be read.
+func (s *store) word(r ref, off uint64) uint64 {
 	f, err := s.open(r, false)
 	if err != nil {
 		return 0
 	}
 	defer f.Close()
-	w, _ := readWord(f, layout.OffState) // state and pid share a word
-	return layout.LaneState(uint32(w))
+	w, _ := readWord(f, int64(off))
+	return w
+}
+
+func (s *store) state(r ref) layout.LaneState {
+	return layout.LaneState(uint32(s.word(r, layout.OffState))) // state and pid share a word
 }
 
 func (s *store) end(r ref, h *layout.LaneHeader) (pos, seq uint64) {
@@ -281,24 +286,12 @@ func (s *store) end(r ref, h *layout.LaneHeader) (pos, seq uint64) {
 	return walk(f, h, h.Ring, nil)
 }
 
-func (s *store) slotEpoch(r ref, number uint32) uint64 {
-	f, err := s.open(r, false)
-	if err != nil {
-		return 0
-	}
-	defer f.Close()
-	w, _ := readWord(f, layout.OffSlots+int64(number)*layout.SlotBytes+layout.SlotEpoch)
-	return w
+func (s *store) slotEpoch(r ref, lane uint32) uint64 {
+	return s.word(r, layout.SlotOff(lane)+layout.SlotEpoch)
 }
 
-func (s *store) slotLane(r ref, number uint32) uint64 {
-	f, err := s.open(r, false)
-	if err != nil {
-		return 0
-	}
-	defer f.Close()
-	w, _ := readWord(f, layout.OffSlots+int64(number)*layout.SlotBytes+layout.SlotLane)
-	return w
+func (s *store) slotLane(r ref, lane uint32) uint64 {
+	return s.word(r, layout.SlotOff(lane)+layout.SlotLane)
 }
 
 // bootID is the kernel's.

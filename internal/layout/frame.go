@@ -107,7 +107,10 @@ func (g Geometry) FirstPosition(lane uint32) uint64 { return g.Ring + uint64(lan
 // FileBytes is the size of a lane file.
 func (g Geometry) FileBytes() uint64 { return LaneHeaderBytes + g.Ring }
 
+// SlotOff is where the slot of the lane of that number is in a cursor file.
+func SlotOff(lane uint32) uint64 { return OffSlots + uint64(lane)*SlotBytes }
+
 // CursorFileBytes is the size of a cursor file with that many slots.
 func CursorFileBytes(slots uint32) uint64 {
-	return (CursorHeaderBytes + uint64(slots)*SlotBytes + PageBytes - 1) &^ (PageBytes - 1)
+	return (SlotOff(slots) + PageBytes - 1) &^ (PageBytes - 1)
 }

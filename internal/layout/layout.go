@@ -38,7 +38,7 @@ const (
 	OffIndex      = 0x3000
 	OffRing       = LaneHeaderBytes
 
-	// The part of a lane file that the registry maps or preads for metrics.
+	// Page 1: the words that the publisher changes.
 	LiveOff   = 0x1000
 	LiveBytes = PageBytes
 

@@ -30,28 +30,11 @@ func (s *Set[T]) Put(pattern string, value T) {
 		s.exact[pattern] = value
 		return
 	}
-	i, found := s.find(pattern)
+	i, found := sort.Find(len(s.patterns), func(i int) int { return compare(pattern, s.patterns[i].pattern) })
 	if !found {
 		s.patterns = slices.Insert(s.patterns, i, entry[T]{})
 	}
 	s.patterns[i] = entry[T]{pattern, value}
-}
-
-// Delete removes a pattern and its value, if there.
-func (s *Set[T]) Delete(pattern string) {
-	delete(s.exact, pattern)
-	if i, found := s.find(pattern); found {
-		s.patterns = slices.Delete(s.patterns, i, i+1)
-	}
-}
-
-// Get returns the value stored for exactly this pattern.
-func (s *Set[T]) Get(pattern string) (value T, ok bool) {
-	if i, found := s.find(pattern); found {
-		return s.patterns[i].value, true
-	}
-	value, ok = s.exact[pattern]
-	return value, ok
 }
 
 // Lookup returns the most specific pattern that matches name, and its value.
@@ -79,12 +62,4 @@ func (s *Set[T]) Matching(name string) iter.Seq2[string, T] {
 			}
 		}
 	}
-}
-
-// Len returns the number of patterns, exact names included.
-func (s *Set[T]) Len() int { return len(s.exact) + len(s.patterns) }
-
-// find returns where the pattern is, or where it belongs.
-func (s *Set[T]) find(pattern string) (int, bool) {
-	return sort.Find(len(s.patterns), func(i int) int { return compare(pattern, s.patterns[i].pattern) })
 }

@@ -72,11 +72,7 @@ func (b *inbound) claim(r *receiver, o *open, first uint64, ref uint32) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	answer := func(m *shm.Mirror, c code, text string) {
-		s.jobs.Add(1)
-		go func() {
-			defer s.jobs.Done()
-			b.answer(ref, m, c, text)
-		}()
+		s.jobs.Go(func() { b.answer(ref, m, c, text) })
 	}
 	old := s.all[o.originEpoch]
 	if old != nil {
@@ -118,9 +114,7 @@ func (s *mirrors) reopen(b *inbound, old *mirrorLane, o *open, first uint64, ref
 	}
 	l := &mirrorLane{open: *o, link: b.link, feeder: b.receiver}
 	s.all[o.originEpoch] = l
-	s.jobs.Add(1)
-	go func() {
-		defer s.jobs.Done()
+	s.jobs.Go(func() {
 		if last != nil {
 			if err := last.Close(); err != nil {
 				s.log.Warn("mirror lane not closed in order", "topic", o.topic, "error", err)
@@ -135,7 +129,7 @@ func (s *mirrors) reopen(b *inbound, old *mirrorLane, o *open, first uint64, ref
 		}
 		s.mu.Unlock()
 		b.answer(ref, m, c, text)
-	}()
+	})
 }
 
 func (s *mirrors) openLane(o *open, first uint64) (*shm.Mirror, code, string) {
@@ -185,9 +179,7 @@ func (b *inbound) end(r *receiver, epoch layout.ID16, ref uint32) {
 	if m == nil {
 		return
 	}
-	b.shared.jobs.Add(1)
-	go func() {
-		defer b.shared.jobs.Done()
+	b.shared.jobs.Go(func() {
 		due := m.Due()
 		if err := m.Close(); err != nil {
 			b.shared.log.Warn("mirror lane not closed in order", "error", err)
@@ -196,17 +188,15 @@ func (b *inbound) end(r *receiver, epoch layout.ID16, ref uint32) {
 		defer b.mu.Unlock()
 		b.closed(ref, due)
 		b.kick()
-	}()
+	})
 }
 
 // lost gives up a mirror lane that was taken away.
 func (b *inbound) lost(r *receiver, epoch layout.ID16) {
 	if m := b.detach(r, epoch); m != nil {
-		b.shared.jobs.Add(1)
-		go func() {
-			defer b.shared.jobs.Done()
+		b.shared.jobs.Go(func() {
 			_ = m.Close() // it says what we know
-		}()
+		})
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/torq/mycelium/internal/topic"
@@ -122,12 +123,7 @@ func (o *Options) Validate() error {
 
 // imports reports whether a link takes a topic.
 func (o *LinkOptions) imports(name string) bool {
-	for _, p := range o.Imports {
-		if topic.Match(p, name) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(o.Imports, func(p string) bool { return topic.Match(p, name) })
 }
 
 // carriedBy is the export that a topic belongs to, the most specific that matches;

@@ -112,10 +112,7 @@ func (o *outbox) write(c net.Conn, deadline time.Duration) error {
 		}
 		_, err = c.Write(o.flat)
 	}
-	if err != nil {
-		return err
-	}
-	return nil
+	return err
 }
 
 // torn reports whether a run was overwritten while it was written: the receiver will see

@@ -62,7 +62,7 @@ type intake struct {
 }
 
 type intakeStats struct {
-	frames, bytes, duplicates, gaps, missed, resumes uint64
+	frames, bytes, duplicates, gaps, missed uint64
 }
 
 // receiver is the receiving half of one connection, without its I/O.
@@ -79,6 +79,17 @@ type receiver struct {
 
 type receiverStats struct {
 	frames, bytes, duplicates, gaps, missed, resumes, refusals, loops uint64
+}
+
+func (s *receiverStats) add(o *receiverStats) {
+	s.frames += o.frames
+	s.bytes += o.bytes
+	s.duplicates += o.duplicates
+	s.gaps += o.gaps
+	s.missed += o.missed
+	s.resumes += o.resumes
+	s.refusals += o.refusals
+	s.loops += o.loops
 }
 
 func newReceiver(self layout.ID16, link string, h host, push func([]byte)) *receiver {
@@ -168,7 +179,6 @@ func (r *receiver) resume(in *intake) {
 		return
 	}
 	in.state, in.used, in.owes = intakeTaking, 0, false
-	in.stats.resumes++
 	r.total.resumes++
 	flags := uint64(0)
 	if in.m.Found() {
@@ -301,6 +311,16 @@ func (r *receiver) flush() (again bool) {
 		}
 	}
 	return again
+}
+
+// owing reports whether a flush would do something.
+func (r *receiver) owing() bool {
+	for _, in := range r.intakes {
+		if in.owes || in.state == intakeDeaf || in.state == intakeTaking && in.window == 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // settle stores what late readers and tools look at, in lanes where nothing comes.

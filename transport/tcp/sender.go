@@ -60,12 +60,11 @@ type stream struct {
 	retryAt int64  // ns; idle and skimmed
 	tries   int    // refusals in a row
 	why     code   // of the last refusal
-	lost    bool   // the lane is gone: END says so
 	stats   streamStats
 }
 
 type streamStats struct {
-	frames, bytes, gaps, missed, resumes, refused uint64
+	frames, bytes, gaps, missed uint64
 }
 
 const (
@@ -237,7 +236,6 @@ func (s *sender) offer(now int64, st *stream, out sink) bool {
 // refused deals with a stream that the peer does not take, now or ever.
 func (s *sender) refused(now int64, st *stream, why code) {
 	st.why = why
-	st.stats.refused++
 	s.total.refusals++
 	if why == codeLoop || why == codeHave || why == codeHops {
 		s.total.loops++
@@ -315,7 +313,6 @@ func (s *sender) report(st *stream, err error, out sink) bool {
 	case errors.Is(err, io.EOF):
 		out.control(encodeRound(kindEnd, st.round, st.ref, st.lane.Due(), words(0)))
 	default:
-		st.lost = true
 		out.control(encodeRound(kindEnd, st.round, st.ref, st.lane.Due(), words(1)))
 	}
 	st.state = streamEnding
@@ -335,7 +332,6 @@ func (s *sender) take(now int64, f *frame) error {
 		st.lane.Ack(f.seq)
 		st.lane.Rewind(f.seq)
 		st.state, st.tries, st.why = streamSending, 0, 0
-		st.stats.resumes++
 		s.total.resumes++
 		st.lane.Stall(false)
 	case kindAck:

@@ -1,6 +1,7 @@
 package tcp
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -158,21 +159,11 @@ func (l *link) status() LinkStatus {
 	s.Sent = Traffic{Frames: t.frames, Bytes: t.bytes, Gaps: t.gaps, Missed: t.missed, Evictions: t.evictions,
 		Resumes: t.resumes, Refusals: t.refusals, Loops: t.loops}
 	for _, list := range [][]StreamStatus{s.Exports, s.Imports} {
-		slices.SortFunc(list, func(a, b StreamStatus) int { return cmpStrings(a.Topic, b.Topic, a.Source, b.Source) })
+		slices.SortFunc(list, func(a, b StreamStatus) int {
+			return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Source, b.Source))
+		})
 	}
 	return s
-}
-
-func cmpStrings(pairs ...string) int {
-	for i := 0; i+1 < len(pairs); i += 2 {
-		if pairs[i] != pairs[i+1] {
-			if pairs[i] < pairs[i+1] {
-				return -1
-			}
-			return 1
-		}
-	}
-	return 0
 }
 
 func (st *stream) status() StreamStatus {
