@@ -114,8 +114,8 @@
 //	Client, LocalDirectory   any goroutine
 //	Publisher, Claim         one goroutine at a time, Close included
 //	Subscriber               Poll, View, Run, Frames, Protect and its Idler: one goroutine at a
-//	                         time; Close, Stats, TopicName, SourceName: any, but Close not
-//	                         from a handler
+//	                         time; Close, Stats, TopicName, SourceName: any. From a handler
+//	                         only the last three
 //	Frame.Payload            until the handler, or the loop's body, ends
 //
 // Lock order: Subscriber.control, then Client.mu. No lock is taken on a hot path.
