@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -24,7 +25,7 @@ import (
 	"github.com/torq/mycelium/tests/legacy"
 )
 
-var restlessFor = flag.Duration("torqbridge.restless", 3*time.Second, "how long restless peers come and go")
+var restlessFor = flag.Duration("torqbridge.restless", 2*time.Second, "how long restless peers come and go")
 
 // lives keeps, by source and life of a producer, what must come next.
 type lives struct {
@@ -323,7 +324,7 @@ func TestRestlessPeers(t *testing.T) {
 		}
 		switch r.IntN(4) {
 		case 0:
-			if _, heard := find(hear[:], proc); !heard {
+			if !slices.Contains(hear[:], proc) {
 				_ = proc.Cmd.Process.Signal(syscall.SIGKILL)
 			}
 		case 1:
@@ -374,13 +375,4 @@ func TestRestlessPeers(t *testing.T) {
 		t.Errorf("%d threads, %d before", n, threads)
 	}
 	must(t, bridge.Wait())
-}
-
-func find(all []*testproc.Proc, p *testproc.Proc) (int, bool) {
-	for i, x := range all {
-		if x == p {
-			return i, true
-		}
-	}
-	return 0, false
 }
