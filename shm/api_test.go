@@ -54,6 +54,44 @@ func TestHandlerThatPanicsGetsItsFrameAgain(t *testing.T) {
 	_, _ = s.Poll(func(Frame) { var x *int; *x = 1 }, 0)
 }
 
+// Fear: handlers panic in the middle of what was copied at once, and a frame before that comes
+// again, one after it never, or what was delivered is not counted.
+func TestPanicsInTheMiddleOfAStretch(t *testing.T) {
+	watch(t, time.Minute)
+	for _, size := range []int{40, 1000, 3000, 12000} {
+		p, s, _ := heapPair(t, layout.Geometry{Ring: 1 << 20, MaxMsg: 16 << 10, Step: 64 << 10}, Lossless, Policy{Kind: PolicyFail})
+		n := uint64(200_000 / size)
+		for range n {
+			_, err := p.Publish(1, make([]byte, size))
+			must(t, err)
+		}
+		p.Flush()
+		next, calls := uint64(0), 0
+		poll := func() {
+			defer func() { _ = recover() }()
+			_, err := s.Poll(func(f Frame) {
+				if f.Seq != next {
+					t.Errorf("%d bytes: sequence %d where %d is due", size, f.Seq, next)
+				}
+				if calls++; calls%7 == 0 {
+					panic("handler")
+				}
+				next = f.Seq + 1
+			}, 0)
+			must(t, err)
+		}
+		for next < n {
+			poll()
+		}
+		for range 100 { // until the counters are stored
+			poll()
+		}
+		if got := s.Stats(); got.Frames != n || got.Bytes != n*uint64(size) {
+			t.Errorf("%d bytes: %d frames and %d bytes are counted, %d were delivered", size, got.Frames, got.Bytes, n)
+		}
+	}
+}
+
 func TestViewShowsWhatPollWould(t *testing.T) {
 	watch(t, time.Minute)
 	p, s, r := heapPair(t, layout.Geometry{Ring: small}, Lossless, Policy{Kind: PolicyFail})

@@ -114,8 +114,8 @@
 //	Client, LocalDirectory   any goroutine
 //	Publisher, Claim, Mirror one goroutine at a time, Close included
 //	Subscriber               Poll, View, Run, Frames, Protect and its Idler: one goroutine at a
-//	                         time; Close, Stats, TopicName, SourceName: any, but Close not
-//	                         from a handler
+//	                         time; Close, Stats, TopicName, SourceName: any. From a handler
+//	                         only the last three
 //	Relay, RelayLane         one goroutine at a time; Relay.Close, Forget and Kick: any
 //	Frame.Payload            until the handler, or the loop's body, ends
 //

@@ -41,6 +41,8 @@ type reader struct {
 	neverEvicts bool
 	front       bool   // the last gather ended at a header that was not there yet
 	bulk        bool   // the last gather took much: more is waiting, up to the tail
+	first       uint64 // sequence with which the last deliver began
+	cut         bool   // a handler's panic ended it: what it delivered is yet to be counted
 	tail        uint64 // tail hint last seen: everything before it is complete
 	frame       uint64 // size of the last frame, to guess how much limit frames take
 	idle        uint32 // polls that found nothing, saturating

@@ -328,7 +328,6 @@ func (s *Subscriber) pollRuns(r *reader, h func(Frame), limit int) (n int, err e
 		if err != nil {
 			return n, err
 		}
-		r.idle = 0
 		if r.pos-r.published >= r.step {
 			if r.publish() {
 				return n, s.evicted(r)
@@ -347,6 +346,10 @@ func (s *Subscriber) pollRuns(r *reader, h func(Frame), limit int) (n int, err e
 // anyway: the reader's own pos and want, and one Frame.
 func (s *Subscriber) deliver(r *reader, b []byte, h func(Frame), limit int) (n int, err error) {
 	start, end := r.pos, r.pos+uint64(len(b))
+	if r.cut {
+		s.counts[layout.SubFrames] += r.want - r.first
+		r.cut = false
+	}
 	if r.fresh || r.loose != 0 { // the first frame needs a closer look
 		if f := headerIn(b, 0); f.commit == layout.Commit(start, layout.KindData) {
 			if err := s.resume(r, f.seq); err != nil {
@@ -354,8 +357,8 @@ func (s *Subscriber) deliver(r *reader, b []byte, h func(Frame), limit int) (n i
 			}
 		}
 	}
-	first := r.want
-	last := first + uint64(limit)
+	r.first, r.cut, r.idle = r.want, true, 0
+	last := r.first + uint64(limit)
 	fr := Frame{Topic: r.topic, Source: r.source}
 	due := start
 	if !r.bulk {
@@ -394,7 +397,7 @@ func (s *Subscriber) deliver(r *reader, b []byte, h func(Frame), limit int) (n i
 		r.frame = total
 		s.counts[layout.SubBytes] += size
 	}
-	n = int(r.want - first)
+	n, r.cut = int(r.want-r.first), false
 	s.counts[layout.SubFrames] += uint64(n)
 	if n == 0 {
 		r.bulk = false

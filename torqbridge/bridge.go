@@ -111,6 +111,7 @@ func (b *Bridge) end() {
 	var handedBack []string
 	for _, d := range b.domains {
 		d.moving.Lock()
+		d.over = true
 		d.mu.Lock()
 		running, mode := d.serving, d.mode
 		d.mu.Unlock()

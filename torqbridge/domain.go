@@ -38,6 +38,7 @@ type domain struct {
 	stats      counters
 
 	moving sync.Mutex // one move at a time
+	over   bool       // the bridge ends: no move begins any more; guarded by moving
 
 	in       sync.Mutex // what ingest uses
 	mapping  *Mapping

@@ -63,7 +63,12 @@ func newPlace(t testing.TB) *place {
 // newPlaceWith has more lines in [registry], and topics.
 func newPlaceWith(t testing.TB, more, topics string) *place {
 	t.Helper()
-	ctx := watch(t)
+	return newPlaceIn(watch(t), t, more, topics)
+}
+
+// newPlaceIn is newPlaceWith under a watchdog that there is.
+func newPlaceIn(ctx context.Context, t testing.TB, more, topics string) *place {
+	t.Helper()
 	dir, err := os.MkdirTemp("/dev/shm", "mycelium-torq-")
 	must(t, err)
 	p := &place{t: t, ctx: ctx, dir: dir, registry: filepath.Join(dir, "r")}

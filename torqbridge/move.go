@@ -2,6 +2,7 @@ package torqbridge
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -23,10 +24,15 @@ type Move struct {
 	Note     string // what could not be waited for, "" = nothing
 }
 
+var errStopping = errors.New("the bridge is stopping")
+
 // move brings the domain into a mode. A dry run only says whether it could.
 func (d *domain) move(ctx context.Context, to Mode, force, dry bool, reason string) (Move, error) {
 	d.moving.Lock()
 	defer d.moving.Unlock()
+	if d.over { // it has waited for the end
+		return Move{}, fmt.Errorf("%s: %w", d.cfg.Name, errStopping)
+	}
 	begin := time.Now()
 	d.mu.Lock()
 	from, f := d.mode, facts{force: force, verdict: d.verdict()}

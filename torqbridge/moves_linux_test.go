@@ -117,6 +117,39 @@ func TestNameOfTheSocketIsRemoved(t *testing.T) {
 	must(t, dialRaw(t, p.socket("market_data")).Close())
 }
 
+// Fear: while the bridge ends, its public name is gone, which is put back otherwise: then
+// somebody listens for ever, and the end never comes.
+func TestEndedBridgeListensAgain(t *testing.T) {
+	p := newPlace(t)
+	r := p.start(p.config(ModeBus))
+	d := r.bridge.domains[0]
+	d.mu.Lock()
+	s := d.serving
+	d.mu.Unlock()
+	r.end()
+	d.lookForRelay(s) // as if it had waited for the lock
+	if d.names.l != nil {
+		t.Error("it listens")
+	}
+	if _, err := os.Lstat(p.socket("market_data")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the socket is there: %v", err)
+	}
+}
+
+// Fear: a command that waits while the bridge ends meets a domain that is no longer there.
+func TestMoveOfAnEndedBridge(t *testing.T) {
+	for _, from := range []Mode{ModeLegacy, ModeShadow, ModeBus} {
+		p := newPlace(t)
+		r := p.start(p.config(from))
+		r.end()
+		for _, to := range []Mode{ModeLegacy, ModeShadow, ModeBus} {
+			if _, err := r.bridge.domains[0].move(p.ctx, to, true, false, ""); !errors.Is(err, errStopping) {
+				t.Errorf("from %s to %s: %v", from, to, err)
+			}
+		}
+	}
+}
+
 func TestLossDoesNotBringTheOldRelayBack(t *testing.T) {
 	p := newPlace(t)
 	relay, err := legacy.Listen(p.socket("market_data"), legacy.AnyDomain)

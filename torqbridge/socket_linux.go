@@ -189,8 +189,9 @@ func (s *socket) rest() {
 		return
 	}
 	c, err := net.FileConn(old.ReadCloser.(*os.File))
-	if err != nil {
-		return // out of descriptors: it goes on as it is
+	if err != nil { // out of descriptors, or of places in the poller: it goes on as it is
+		_ = old.raw.Control(func(fd uintptr) { _ = unix.SetNonblock(int(fd), false) })
+		return
 	}
 	raw, _ := c.(*net.UnixConn).SyscallConn() // no error: it is open
 	s.now.Store(&end{c, raw, false})

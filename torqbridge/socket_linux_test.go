@@ -3,8 +3,11 @@ package torqbridge
 import (
 	"bytes"
 	"net"
+	"os"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/torq/mycelium/codec"
 )
@@ -150,6 +153,27 @@ func TestABusySocketIsCutOff(t *testing.T) {
 		if <-ended == nil {
 			t.Error("no error")
 		}
+	}
+	must(t, s.Close())
+}
+
+// Fear: a busy socket for which there is no place in the poller no longer waits in read(2)
+// either: its reader asks again and again.
+func TestASocketThatCannotRestStillWaits(t *testing.T) {
+	watch(t)
+	var fds [2]int // what is no socket has no way into the poller
+	must(t, unix.Pipe2(fds[:], unix.O_CLOEXEC))
+	defer unix.Close(fds[1])
+	f := os.NewFile(uintptr(fds[0]), "client")
+	raw, err := f.SyscallConn()
+	must(t, err)
+	s := &socket{places: make(chan struct{}, 1)}
+	s.places <- struct{}{}
+	s.now.Store(&end{f, raw, true})
+	s.rest()
+	flags, err := unix.FcntlInt(uintptr(fds[0]), unix.F_GETFL, 0)
+	if must(t, err); !s.busy() || flags&unix.O_NONBLOCK != 0 {
+		t.Errorf("busy %v, flags %#x", s.busy(), flags)
 	}
 	must(t, s.Close())
 }

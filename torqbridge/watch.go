@@ -85,8 +85,8 @@ func (d *domain) verdict() string {
 func (d *domain) lookForRelay(s *serving) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.mode != ModeBus || d.phase != "" || d.names.own(d.names.socket) {
-		return
+	if d.serving != s || d.mode != ModeBus || d.phase != "" || d.names.own(d.names.socket) {
+		return // halt has closed the listener, and would wait for another one for ever
 	}
 	h, err := d.names.holder(d.names.socket)
 	switch {
