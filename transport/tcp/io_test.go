@@ -354,9 +354,10 @@ func TestPausedLinkSendsNothingAndTakesOrders(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "f")
 	cctx, cancel := context.WithCancel(ctx)
 	served := make(chan error, 1)
-	go func() { served <- fa.ServeControl(cctx, socket) }()
-	until(t, "the control socket", func() bool { _, err := Ask(ctx, socket, Order{Op: "status"}); return err == nil })
-	if err := fa.ServeControl(ctx, socket); !errors.Is(err, shm.ErrExists) {
+	ln, err := ListenControl(socket)
+	must(t, err)
+	go func() { served <- fa.ServeControl(cctx, ln) }()
+	if _, err := ListenControl(socket); !errors.Is(err, shm.ErrExists) {
 		t.Errorf("a second forwarder on the socket: %v", err)
 	}
 	st, err := Ask(ctx, socket, Order{Op: "pause", Link: "b"})
@@ -399,7 +400,7 @@ func TestPausedLinkSendsNothingAndTakesOrders(t *testing.T) {
 		t.Errorf("after the end: %v", err)
 	}
 	must(t, os.WriteFile(socket, nil, 0o600))
-	if err := fa.ServeControl(ctx, socket); err == nil {
+	if _, err := ListenControl(socket); err == nil {
 		t.Error("a file was taken for a socket")
 	}
 	must(t, p.Close())
