@@ -452,6 +452,15 @@ func TestRelayReturnsSkimsAndTellsItsLag(t *testing.T) {
 		t.Errorf("a lane that was given up: %v", err)
 	}
 	lag(0, 0, false)
+	// How much a lossy one missed is known when it has looked.
+	lossy := relay(t, c, "b.c", SubscriberOptions{})
+	q := publisher(t, c, "b.c", PublisherOptions{Source: "s"})
+	l = lossy.await(t, 1)
+	publishN(t, q, 3*small/96)
+	q.Flush()
+	lag(0, 0, true)
+	must(t, lossy.Close())
+	must(t, q.Close())
 	if f.Topic() != "a.*" || f.Resumed() {
 		t.Error("topic")
 	}
