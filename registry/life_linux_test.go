@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"net"
 	"os"
@@ -40,6 +41,54 @@ func TestSocketIsThereOnlyWhileServed(t *testing.T) {
 		}
 		if left, _ := os.ReadDir(filepath.Dir(b.socket)); len(left) != 0 {
 			t.Errorf("access %s: left: %v", access, left)
+		}
+	}
+}
+
+func TestClientThatWaitsIsThereBeforeTheRegistry(t *testing.T) {
+	b := newBus(t, "", "")
+	told := make(chan string, 10)
+	o := &DialOptions{Waiting: func(socket string, why error) { told <- socket + " " + fmt.Sprint(errors.Is(why, fs.ErrNotExist)) }}
+	type dialled struct {
+		c   *shm.Client
+		err error
+	}
+	done := make(chan dialled, 1)
+	go func() {
+		c, err := Dial(testContext(t), b.socket, o)
+		done <- dialled{c, err}
+	}()
+	if got := <-told; got != b.socket+" true" {
+		t.Fatalf("told %q", got)
+	}
+	b.serve()
+	d := <-done
+	must(t, d.err)
+	defer d.c.Close()
+	exchange(t, d.c, "a.b")
+	if len(told) > 0 {
+		t.Errorf("told again: %q", <-told)
+	}
+}
+
+func TestWhatWaitingDoesNotMendIsNotWaitedFor(t *testing.T) {
+	b := newBus(t, "", "")
+	file, stream := filepath.Join(b.dir, "file"), filepath.Join(b.dir, "stream")
+	must(t, os.WriteFile(file, nil, 0o600))
+	l, err := net.Listen("unix", stream)
+	must(t, err)
+	defer l.Close()
+	o := &DialOptions{Waiting: func(socket string, why error) { t.Errorf("waits at %s: %v", socket, why) }}
+	for name, socket := range map[string]string{
+		"below a file": filepath.Join(file, "r.sock"), "another kind of socket": stream, "too long": filepath.Join(b.dir, strings.Repeat("x", 200)),
+	} {
+		if _, err := Dial(testContext(t), socket, o); !errors.Is(err, shm.ErrRegistryDown) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for _, err := range []error{shm.ErrVersion, shm.ErrQuota, fmt.Errorf("%w: %w", shm.ErrRegistryDown, fs.ErrPermission)} {
+		if mayCome(err) {
+			t.Errorf("%v is waited for", err)
 		}
 	}
 }

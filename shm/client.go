@@ -29,6 +29,10 @@ type Dialer func(context.Context) (*control.Conn, error)
 type ClientOptions struct {
 	Program string       // for humans; "" = the program's file name
 	Log     *slog.Logger // control-plane events; nil = none. Nothing logs on the data path
+
+	// Again is asked whenever Connect could not reach the directory: true has it try
+	// again, with the pauses of a client that reconnects. nil = never.
+	Again func(why error) bool
 }
 
 const (
@@ -87,8 +91,8 @@ type answer struct {
 	err error
 }
 
-// Connect attaches to a bus. It fails if the directory cannot be reached now;
-// later losses are bridged.
+// Connect attaches to a bus. It fails if the directory cannot be reached now, unless
+// ClientOptions.Again waits for it; later losses are bridged.
 func Connect(ctx context.Context, dial Dialer, o *ClientOptions) (*Client, error) {
 	if o == nil {
 		o = &ClientOptions{}
@@ -115,6 +119,9 @@ func Connect(ctx context.Context, dial Dialer, o *ClientOptions) (*Client, error
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	l, err := c.connect(ctx)
+	if err != nil && o.Again != nil && ctx.Err() == nil && o.Again(err) {
+		l, err = c.redial(ctx, o.Again)
+	}
 	if err != nil {
 		c.cancel()
 		return nil, err
@@ -192,8 +199,8 @@ func (c *Client) serve(first *link) {
 		stop()
 		l.fail()
 		c.setLink(nil)
-		again := c.redial()
-		if again == nil {
+		again, err := c.redial(c.ctx, func(error) bool { return true })
+		if err != nil {
 			return
 		}
 		c.setLink(again)
@@ -202,15 +209,18 @@ func (c *Client) serve(first *link) {
 	}
 }
 
-func (c *Client) redial() *link {
+// redial connects as soon as it can, with pauses that grow. It fails when ctx ends, or
+// with an error after which again does not want another attempt.
+func (c *Client) redial(ctx context.Context, again func(why error) bool) (*link, error) {
 	for wait := redialMin; ; wait = min(2*wait, redialMax) {
 		select {
-		case <-c.ctx.Done():
-			return nil
+		case <-ctx.Done():
+			return nil, fmt.Errorf("%w: %w", ErrRegistryDown, context.Cause(ctx))
 		case <-time.After(wait/2 + rand.N(wait/2)):
 		}
-		if l, err := c.connect(c.ctx); err == nil {
-			return l
+		l, err := c.connect(ctx)
+		if err == nil || ctx.Err() == nil && !again(err) {
+			return l, err
 		}
 	}
 }

@@ -129,6 +129,47 @@ func TestConnectTellsWhyNot(t *testing.T) {
 	}
 }
 
+func TestConnectWaitsOnlyAsLongAsItShould(t *testing.T) {
+	watch(t, time.Minute)
+	s := &script{answer: func(*control.Message) (*control.Message, *os.File) { return nil, nil }}
+	late := func(n int) Dialer { // nobody is there n times
+		return func(ctx context.Context) (*control.Conn, error) {
+			if n--; n >= 0 {
+				return nil, os.ErrNotExist
+			}
+			return s.dial(ctx)
+		}
+	}
+	asked := 0
+	again := func(limit int) *ClientOptions {
+		asked = 0
+		return &ClientOptions{Again: func(why error) bool {
+			if !errors.Is(why, ErrRegistryDown) || !errors.Is(why, os.ErrNotExist) {
+				t.Errorf("asked about %v", why)
+			}
+			asked++
+			return asked < limit
+		}}
+	}
+	c, err := Connect(bg(), late(3), again(100))
+	if err != nil || asked != 3 {
+		t.Fatalf("%v after %d questions", err, asked)
+	}
+	must(t, c.Close())
+	if _, err := Connect(bg(), late(100), again(3)); !errors.Is(err, os.ErrNotExist) || asked != 3 {
+		t.Errorf("given up: %v after %d questions", err, asked)
+	}
+	ctx, cancel := context.WithCancelCause(bg())
+	o, why := again(100), errors.New("enough")
+	time.AfterFunc(50*time.Millisecond, func() { cancel(why) })
+	if _, err := Connect(ctx, late(1000), o); !errors.Is(err, ErrRegistryDown) || !errors.Is(err, why) || asked == 0 {
+		t.Errorf("ended: %v after %d questions", err, asked)
+	}
+	if _, err := Connect(ctx, late(1000), again(100)); !errors.Is(err, ErrRegistryDown) || asked != 0 {
+		t.Errorf("ended before: %v after %d questions", err, asked)
+	}
+}
+
 // Grants that cannot be used are given back, with the reason.
 func TestGrantsThatCannotBeUsed(t *testing.T) {
 	watch(t, time.Minute)

@@ -464,9 +464,12 @@ func (l *RelayLane) Done() {
 
 // Lag is how much was published and not acknowledged: frames, and bytes of the ring. The
 // publisher tells only once per credit step, so that up to one of them may be missing.
-func (l *RelayLane) Lag() (frames, bytes uint64) {
+// more says that something lies where reading goes on, or before the lane has told its
+// sequences, of which it is not known how much it is.
+func (l *RelayLane) Lag() (frames, bytes uint64, more bool) {
 	r := l.r
 	var tail [layout.TailWords]uint64
+	var next uint64
 	shielded(r.mem, func() {
 		if r.mem == nil {
 			return
@@ -474,13 +477,19 @@ func (l *RelayLane) Lag() (frames, bytes uint64) {
 		if cell, err := seqlock.NewCell(r.mem[layout.OffTail : layout.OffTail+layout.TailBytes]); err == nil {
 			_ = cell.Load(tail[:]) // zeros, if it was stopped in the middle
 		}
+		next = atomic.LoadUint64(r.ring.word(r.pos)) // whether there is a frame: nothing of it is read
 	})
 	pos, seq := r.pos, r.want // at least what was read
-	if seqlock.After(tail[0], pos) && seqlock.Diff(tail[0], pos) <= int64(r.hdr.Ring) {
+	switch {
+	case !seqlock.After(tail[0], pos):
+		more = layout.Committed(next, pos) && layout.KindOf(next) != layout.KindEnd
+	case seqlock.Diff(tail[0], pos) <= int64(r.hdr.Ring):
 		pos, seq = tail[0], tail[1]
+	default: // lapped
+		more = true
 	}
 	if r.fresh || seqlock.Before(seq, r.acks.seq) {
-		return 0, pos - r.acks.pos
+		return 0, pos - r.acks.pos, more || pos != r.acks.pos
 	}
-	return seq - r.acks.seq, pos - r.acks.pos
+	return seq - r.acks.seq, pos - r.acks.pos, more
 }

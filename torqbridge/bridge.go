@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/torq/mycelium/registry"
@@ -20,6 +21,10 @@ type Options struct {
 	Log   *slog.Logger // nil = none
 	Ready func()       // called once, when every domain is in its mode; nil = nobody waits
 
+	// Waiting has Serve wait for the registry, as registry.DialOptions.Waiting does; nil =
+	// shm.ErrRegistryDown.
+	Waiting func(socket string, why error)
+
 	made func(*Bridge) // for tests
 }
 
@@ -33,14 +38,16 @@ type Bridge struct {
 	domains []*domain
 	state   *state
 	busy    chan struct{} // places for busy sockets
+	waits   atomic.Bool   // for the registry
+	begun   chan struct{} // closed when every domain is in its mode: commands are answered
 }
 
 // Serve runs a bridge until ctx ends. Then every public socket goes back to the old
 // relay that is there, or is removed; a domain's mode is kept for the next start.
 //
-// Errors: those of the configuration, shm.ErrRegistryDown, ErrLive for a domain in
-// mode bus on whose socket somebody else listens, shm.ErrSourceBusy if another bridge
-// runs on the bus.
+// Errors: those of the configuration, shm.ErrRegistryDown (see Options.Waiting), ErrLive
+// for a domain in mode bus on whose socket somebody else listens, shm.ErrSourceBusy if
+// another bridge runs on the bus.
 func Serve(ctx context.Context, cfg Config, o Options) error {
 	if err := cfg.Validate(); err != nil {
 		return err
@@ -50,14 +57,15 @@ func Serve(ctx context.Context, cfg Config, o Options) error {
 	}
 	bctx, stop := context.WithCancel(context.Background())
 	defer stop()
-	b := &Bridge{cfg: cfg, log: o.Log, ctx: bctx, busy: make(chan struct{}, maxBusy)}
+	b := &Bridge{cfg: cfg, log: o.Log, ctx: bctx, busy: make(chan struct{}, maxBusy), begun: make(chan struct{})}
 	control, err := listenControl(cfg.Control)
 	if err != nil {
 		return err
 	}
 	defer control.close()
 	b.state = loadState(cfg.Control+stateSuffix, o.Log)
-	if b.client, err = registry.Dial(ctx, cfg.Registry, &registry.DialOptions{Program: "torqbridge", Log: o.Log}); err != nil {
+	go control.serve(b)
+	if err := b.dial(ctx, o.Waiting); err != nil {
 		return err
 	}
 	defer b.client.Close()
@@ -76,13 +84,27 @@ func Serve(ctx context.Context, cfg Config, o Options) error {
 		}
 	}
 	b.save()
-	go control.serve(b)
+	close(b.begun)
 	if o.Ready != nil {
 		o.Ready()
 	}
 	<-ctx.Done()
 	control.close() // no move begins any more
 	return nil
+}
+
+// dial attaches to the bus, and waits for its registry if somebody wants to be told.
+func (b *Bridge) dial(ctx context.Context, waiting func(socket string, why error)) (err error) {
+	o := &registry.DialOptions{Program: "torqbridge", Log: b.log}
+	if waiting != nil {
+		o.Waiting = func(socket string, why error) {
+			b.waits.Store(true)
+			waiting(socket, why)
+		}
+	}
+	b.client, err = registry.Dial(ctx, b.cfg.Registry, o)
+	b.waits.Store(false)
+	return err
 }
 
 // begin brings a domain into the mode in which it is to start.

@@ -139,7 +139,16 @@ func (c *controlSocket) serve(b *Bridge) {
 	}
 }
 
+// answer obeys a command. One that comes while the bridge begins waits for it.
 func (b *Bridge) answer(r *request) (*answer, error) {
+	if b.waits.Load() {
+		return nil, fmt.Errorf("the bridge waits for its registry: %w", shm.ErrRegistryDown)
+	}
+	select {
+	case <-b.begun:
+	case <-b.ctx.Done():
+		return nil, errors.New("the bridge ends")
+	}
 	switch r.Op {
 	case "status":
 		a := &answer{Status: []Status{}}

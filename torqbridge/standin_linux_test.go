@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -501,6 +502,47 @@ func TestRollbackLosesMoreTogetherThanOneByOne(t *testing.T) {
 	}
 	if alone, together := fit("A", 1), fit("B", 500); together < alone {
 		t.Errorf("one by one %d fit, together %d", alone, together)
+	}
+}
+
+func TestBridgeIsThereBeforeTheRegistry(t *testing.T) {
+	p := newPlace(t)
+	late := p.registry + ".late"
+	config := func() Config {
+		cfg := p.config(ModeLegacy)
+		cfg.Registry = late
+		return cfg
+	}
+	for _, comes := range []bool{true, false} {
+		ctx, stop := context.WithCancel(p.ctx)
+		waits, ready, done := make(chan string, 10), make(chan struct{}), make(chan error, 1)
+		go func() {
+			done <- Serve(ctx, config(), Options{Ready: func() { close(ready) }, Waiting: func(socket string, _ error) { waits <- socket }})
+		}()
+		if at := <-waits; at != late {
+			t.Errorf("waits at %s", at)
+		}
+		if _, err := GetStatus(p.ctx, p.control(), ""); !errors.Is(err, shm.ErrRegistryDown) || !strings.Contains(err.Error(), "waits for its registry") {
+			t.Errorf("status of a bridge that waits: %v", err)
+		}
+		if _, err := p.tryStart(config()); !errors.Is(err, ErrLive) {
+			t.Errorf("another bridge beside one that waits: %v", err)
+		}
+		if comes {
+			must(t, os.Symlink(p.registry, late))
+			<-ready
+			if s, err := GetStatus(p.ctx, p.control(), ""); err != nil || len(s) != 1 {
+				t.Errorf("status: %v, %v", s, err)
+			}
+			must(t, os.Remove(late))
+		}
+		stop()
+		if err := <-done; comes != (err == nil) || !comes && !errors.Is(err, shm.ErrRegistryDown) {
+			t.Errorf("the registry comes: %v, the end: %v", comes, err)
+		}
+		if len(waits) > 0 {
+			t.Error("told twice")
+		}
 	}
 }
 

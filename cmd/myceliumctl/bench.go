@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -72,6 +73,23 @@ func (a *app) progressOf(cmd *cobra.Command, what string) (report func(float64),
 	var percent atomic.Int64
 	stop = a.progress(cmd, func() string { return fmt.Sprintf("%s: %d %%", what, percent.Load()) })
 	return func(done float64) { percent.Store(int64(100 * done)) }, stop
+}
+
+// measured ends a measurement whose report was printed. Of one that was interrupted it
+// tells how much of it that is.
+func (a *app) measured(cmd *cobra.Command, part string, err, printed error) error {
+	if err != nil {
+		a.note(cmd, "interrupted after %s: the figures are of those", part)
+	}
+	return errors.Join(printed, err)
+}
+
+// unmeasured ends a measurement that has nothing to report.
+func (a *app) unmeasured(cmd *cobra.Command, err error) error {
+	if cmd.Context().Err() != nil {
+		a.note(cmd, "interrupted before the first run was complete: nothing to report")
+	}
+	return err
 }
 
 // parseCPUs reads --cpus; "" is all.

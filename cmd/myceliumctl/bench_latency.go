@@ -27,7 +27,8 @@ cache lines each way.
 way is from just before the publish to the handler. To compare, one process
 wakes another by a bare futex.
 
-Percentiles are medians over the runs, maxima are over all.`,
+Percentiles are medians over the runs, maxima are over all. Ctrl-C ends it with
+what the runs that were complete say.`,
 		Example: `  myceliumctl bench latency
   myceliumctl bench latency --size 1024 --cpus 0,1 -o json
   myceliumctl bench latency --idle park --duration 5s`,
@@ -47,22 +48,28 @@ Percentiles are medians over the runs, maxima are over all.`,
 			if err != nil {
 				return err
 			}
+			part := func(runs int) string {
+				if o.Duration > 0 {
+					return fmt.Sprintf("%d %s, before %v were over", runs, plural(runs, "run", "runs"), o.Duration)
+				}
+				return fmt.Sprintf("%d of %d runs", runs, o.Runs)
+			}
 			var stop func()
 			o.Progress, stop = a.progressOf(cmd, "bench latency")
 			if o.Park {
 				r, err := bench.MeasureWake(cmd.Context(), env, o)
 				stop()
-				if err != nil {
-					return err
+				if r == nil {
+					return a.unmeasured(cmd, err)
 				}
-				return a.print(cmd, "bench.wake", r, func(w io.Writer) { a.writeWake(w, r) })
+				return a.measured(cmd, part(r.Runs), err, a.print(cmd, "bench.wake", r, func(w io.Writer) { a.writeWake(w, r) }))
 			}
 			r, err := bench.MeasureLatency(cmd.Context(), env, o)
 			stop()
-			if err != nil {
-				return err
+			if r == nil {
+				return a.unmeasured(cmd, err)
 			}
-			return a.print(cmd, "bench.latency", r, func(w io.Writer) { a.writeLatency(w, r) })
+			return a.measured(cmd, part(r.Runs), err, a.print(cmd, "bench.latency", r, func(w io.Writer) { a.writeLatency(w, r) }))
 		},
 	}
 	f := c.Flags()

@@ -22,7 +22,8 @@ each one out and check its sequence. A run lasts from the first publish to the
 last message at the last subscriber. The baseline of the same run is a bare ring
 of fixed slots, one writer and one reader, that copies the same payload.
 
-The rate is the median of the runs, with the least and the greatest beside it.`,
+The rate is the median of the runs, with the least and the greatest beside it.
+Ctrl-C ends it with what the runs that were complete say.`,
 		Example: `  myceliumctl bench throughput
   myceliumctl bench throughput --size 1024 --subscribers 3 --duration 2s
   myceliumctl bench throughput --mode lossy --count 50000000 -o json`,
@@ -42,10 +43,10 @@ The rate is the median of the runs, with the least and the greatest beside it.`,
 			o.Progress, stop = a.progressOf(cmd, "bench throughput")
 			r, err := bench.MeasureThroughput(cmd.Context(), env, o)
 			stop()
-			if err != nil {
-				return err
+			if r == nil {
+				return a.unmeasured(cmd, err)
 			}
-			return a.print(cmd, "bench.throughput", r, func(w io.Writer) { a.writeThroughput(w, r) })
+			return a.measured(cmd, fmt.Sprintf("%d of %d runs", r.Runs, o.Runs), err, a.print(cmd, "bench.throughput", r, func(w io.Writer) { a.writeThroughput(w, r) }))
 		},
 	}
 	f := c.Flags()

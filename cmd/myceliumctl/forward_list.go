@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -15,8 +16,9 @@ func newForwardListCommand(a *app, o *forwardTarget) *cobra.Command {
 		Use:   "list",
 		Short: "List the links of the forwarder",
 		Long: `List the links of the forwarder that runs on this host. LAG is what was
-published here and has not arrived there; DUPS are messages that came twice and
-were dropped; GAPS are holes that were passed on.`,
+published here and has not arrived there, "-" (null in JSON) where there is some
+of which nobody has told yet how much; DUPS are messages that came twice and were
+dropped; GAPS are holes that were passed on.`,
 		Example: `  myceliumctl forward list
   myceliumctl forward list -o json | jq '.links[] | {peer, state, lag_frames}'`,
 		Args: cobra.NoArgs,
@@ -44,13 +46,21 @@ func (a *app) writeLinks(w io.Writer, s *tcp.Status) {
 			unacked += e.Unacked
 		}
 		cells := []any{safe(l.Peer), safe(l.Link), l.State, humanDuration(time.Duration(l.SinceNs).Round(time.Millisecond)), rtt(l.RTTNs), l.Sent.Frames, l.Received.Frames,
-			l.LagFrames, humanBytes(float64(unacked)), l.Reconnects, l.Received.Duplicates, l.Sent.Gaps + l.Received.Gaps}
+			lag(l.LagFrames), humanBytes(float64(unacked)), l.Reconnects, l.Received.Duplicates, l.Sent.Gaps + l.Received.Gaps}
 		if wide {
 			cells = append(cells, humanBytes(float64(l.WireOut)), humanBytes(float64(l.WireIn)), l.Sent.Loops+l.Received.Loops, safe(l.LastError))
 		}
 		t.row(cells...)
 	}
 	t.write(w, "", a.title)
+}
+
+// lag is "-" where there is some of which nobody has told how much.
+func lag(frames *uint64) string {
+	if frames == nil {
+		return "-"
+	}
+	return strconv.FormatUint(*frames, 10)
 }
 
 func rtt(ns int64) string {
@@ -110,7 +120,7 @@ func (a *app) writeLink(w io.Writer, s *tcp.Status, l *tcp.LinkStatus) {
 			if x.Why != "" {
 				state += " (" + x.Why + ")"
 			}
-			t.row(safe(x.Topic), safe(x.Source), state, x.NextSeq, x.AckedSeq, x.LagFrames, humanBytes(float64(x.Unacked)), humanBytes(float64(x.WindowBytes)), x.Gaps, x.Missed, x.Duplicates)
+			t.row(safe(x.Topic), safe(x.Source), state, x.NextSeq, x.AckedSeq, lag(x.LagFrames), humanBytes(float64(x.Unacked)), humanBytes(float64(x.WindowBytes)), x.Gaps, x.Missed, x.Duplicates)
 		}
 		t.write(w, "  ", a.title)
 	}

@@ -25,6 +25,10 @@ links, and sends and takes what its configuration says. When it ends, and when
 it is killed, what its peers do not have yet is held for it (key keep), and the
 next start goes on there.
 
+If the registry is not there yet it waits, says so once, and begins when the
+registry is up; a service manager is told when it has. The other side of a link
+may come and go as well.
+
 Certificates are read again when their files change, and SIGHUP says that they
 have; links stay up. Everything else changes with a restart.`,
 		Example: `  myceliumctl forward run --config /etc/mycelium/forward.toml`,
@@ -40,26 +44,36 @@ have; links stay up. Everything else changes with a restart.`,
 				_ = level.UnmarshalText([]byte(a.logLevel))
 			}
 			log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: level}))
-			client, err := registry.Dial(cmd.Context(), a.forwardRegistry(c), &registry.DialOptions{Program: "forward", Log: log})
+			opt := tcp.FromConfig(c)
+			opt.Log = log
+			if err := opt.Check(); err != nil { // before it waits for anybody
+				return err
+			}
+			hup := make(chan os.Signal, 1)
+			signal.Notify(hup, syscall.SIGHUP)
+			defer signal.Stop(hup)
+			ctx, cancel := context.WithCancel(cmd.Context())
+			defer cancel()
+			defer context.AfterFunc(ctx, func() { notifyManager(log, notifyStopping) })()
+			socket := a.forwardRegistry(c)
+			client, err := registry.Dial(ctx, socket, &registry.DialOptions{Program: "forward", Log: log, Waiting: awaitRegistry(log)})
 			if err != nil {
 				return err
 			}
 			defer client.Close()
-			opt := tcp.FromConfig(c)
-			opt.Log = log
+			orders, err := tcp.ListenControl(cmp.Or(o.control, c.Control, config.ForwardControl(socket, c.Node)))
+			if err != nil {
+				return err
+			}
+			defer orders.Close()
 			spareProcs(len(opt.Links))
-			f, err := tcp.New(cmd.Context(), client, opt)
+			f, err := tcp.New(ctx, client, opt)
 			if err != nil {
 				return err
 			}
 			for _, at := range f.Addrs() {
 				log.Info("listening", "node", c.Node, "address", at.String())
 			}
-			ctx, cancel := context.WithCancel(cmd.Context())
-			defer cancel()
-			hup := make(chan os.Signal, 1)
-			signal.Notify(hup, syscall.SIGHUP)
-			defer signal.Stop(hup)
 			go func() {
 				for {
 					select {
@@ -72,12 +86,14 @@ have; links stay up. Everything else changes with a restart.`,
 			}()
 			control := make(chan error, 1)
 			go func() {
-				err := f.ServeControl(ctx, cmp.Or(o.control, c.Control, config.ForwardControl(a.forwardRegistry(c), c.Node)))
+				err := f.ServeControl(ctx, orders)
 				if err != nil {
 					cancel()
 				}
 				control <- err
 			}()
+			log.Info("forwarding", "node", c.Node, "registry", socket, "links", len(opt.Links))
+			notifyManager(log, notifyReady)
 			err = f.Run(ctx)
 			cancel()
 			return cmp.Or(<-control, err)

@@ -117,6 +117,7 @@ func (m *measuring) run(window time.Duration, reports int) error {
 	ctx, stop := context.WithCancel(m.cmd.Context())
 	defer stop()
 	m.seen, m.last = map[shm.TopicID]*topicWindow{}, map[laneKey]int64{}
+	m.a.warnUnreadable(ctx, m.cmd, client, m.pattern)
 	sub, err := client.Subscriber(ctx, m.pattern, &shm.SubscriberOptions{Idle: shm.IdlePark, OnError: m.trouble})
 	if err != nil {
 		return err

@@ -49,7 +49,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"bus": waitBus, "code": wantCode, "json": wantJSON, "waitgrep": waitGrep, "waitlist": waitList, "signal": sendSignal,
-			"expand": expand, "waitsock": waitSock, "waitsubs": waitSubs,
+			"expand": expand, "waitsock": waitSock, "waitsubs": waitSubs, "manager": startManager,
 		},
 	})
 }
@@ -93,6 +93,25 @@ func eventually(ts *testscript.TestScript, what string, ok func() bool) {
 			ts.Fatalf("waited for %s in vain", what)
 		}
 	}
+}
+
+// startManager SOCKET FILE writes what a service manager is told to a file.
+func startManager(ts *testscript.TestScript, _ bool, args []string) {
+	c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: ts.MkAbs(args[0]), Net: "unixgram"})
+	ts.Check(err)
+	f, err := os.Create(ts.MkAbs(args[1]))
+	ts.Check(err)
+	ts.Defer(func() { _ = c.Close() })
+	go func() {
+		defer f.Close()
+		for b := make([]byte, 4096); ; {
+			n, err := c.Read(b)
+			if err != nil {
+				return
+			}
+			fmt.Fprintf(f, "%s\n", b[:n])
+		}
+	}()
 }
 
 // waitBus waits until the registry listens.

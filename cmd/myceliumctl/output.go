@@ -91,6 +91,11 @@ func (a *app) note(cmd *cobra.Command, format string, args ...any) {
 	_, _ = io.WriteString(cmd.ErrOrStderr(), line)
 }
 
+// warn is a note that something is not as it should be.
+func (a *app) warn(cmd *cobra.Command, format string, args ...any) {
+	a.note(cmd, "%s %s", a.paint(yellow, "warning:", a.stderrTTY), fmt.Sprintf(format, args...))
+}
+
 // Colours, as the parameter of SGR.
 const (
 	red    = "31"

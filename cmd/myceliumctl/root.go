@@ -226,11 +226,11 @@ func (a *app) prepare(cmd *cobra.Command) error {
 // the configuration reports the wrong values of the others.
 func (a *app) warnEnvironment(cmd *cobra.Command) {
 	c, err := config.Load(config.LoadOptions{File: os.DevNull, KnownEnv: knownEnv})
-	if err != nil || a.quiet {
+	if err != nil {
 		return
 	}
 	for _, w := range c.Warnings {
-		fmt.Fprintf(cmd.ErrOrStderr(), "%s %s\n", a.paint(yellow, "warning:", a.stderrTTY), w)
+		a.warn(cmd, "%s", w)
 	}
 }
 

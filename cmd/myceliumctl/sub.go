@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"sync"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -81,6 +83,9 @@ Formats: text prints a line a message, with what is not printable escaped; hex
 prints a line of digits; both begin with the topic and a tab if PATTERN is not
 one topic. raw prints the bytes and nothing else. ndjson prints an object a
 message; tlv does so with the Protocol V2 message decoded. -o json means ndjson.
+
+Topics that match a pattern and may not be read are left out, with a warning that
+names them and the allow-list; a topic that may not be read is an error.
 
 Missing messages are always told: as a line on stderr, under ndjson and tlv as an
 object with the schema mycelium.gap/v1; likewise evictions and lost lanes, and
@@ -172,8 +177,9 @@ type subscription struct {
 	lost    subSummary
 	stop    context.CancelCauseFunc
 	stopped bool
-	waiting func() // ends the progress
-	offset  int64  // from CLOCK_MONOTONIC to Unix time, ns
+	waiting func()       // ends the progress
+	offset  int64        // from CLOCK_MONOTONIC to Unix time, ns
+	barred  atomic.Int64 // topics that match and may not be read
 }
 
 // errDone ends a subscription that has what it wanted.
@@ -186,6 +192,8 @@ func (s *subscription) run(o shm.SubscriberOptions, timeout time.Duration) error
 	}
 	defer client.Close()
 	ctx, stop := context.WithCancelCause(s.cmd.Context())
+	var looking sync.WaitGroup
+	defer looking.Wait()
 	defer stop(nil)
 	s.stop = stop
 	if timeout > 0 {
@@ -204,6 +212,10 @@ func (s *subscription) run(o shm.SubscriberOptions, timeout time.Duration) error
 	}
 	s.meter.start = time.Now()
 	s.waiting = s.a.progress(s.cmd, s.progress)
+	looking.Go(func() {
+		n := s.a.awaitUnreadable(ctx, s.cmd, client, s.pattern, func() bool { return s.meter.messages.Load() == 0 })
+		s.barred.Store(int64(n))
+	})
 	err = s.sub.Run(ctx, &flushingIdler{s.sub.Idler(), s}, s.frame)
 	s.waiting()
 	if ctx.Err() != nil {
@@ -245,6 +257,8 @@ func (s *subscription) progress() string {
 		return ""
 	case n > 0:
 		return "received " + s.meter.total().String()
+	case s.sub.Stats().Lanes == 0 && s.barred.Load() > 0:
+		return "waiting: nobody publishes on what may be read of " + s.pattern
 	case s.sub.Stats().Lanes == 0:
 		return "waiting: nobody publishes on " + s.pattern
 	}

@@ -43,7 +43,8 @@ type topicStatus struct {
 	Publishers      int                `json:"publishers"`
 	Subscribers     int                `json:"subscribers"`
 	Lanes           int                `json:"lanes"`
-	Mirrors         int                `json:"mirrors"` // lanes of those that mirror one of another host
+	Mirrors         int                `json:"mirrors"`  // lanes of those that mirror one of another host
+	Readable        bool               `json:"readable"` // whoever asks may subscribe to it
 	Rate            *topicRate         `json:"rate,omitempty"`
 	LaneList        []laneStatus       `json:"lane_list,omitzero"` // inspect has both, be they empty
 	SubscriberList  []subscriberStatus `json:"subscriber_list,omitzero"`
@@ -100,7 +101,7 @@ type laneLag struct {
 
 func statusOf(i *control.TopicInfo) topicStatus {
 	s := topicStatus{Topic: i.Topic, RingBytes: i.Ring, MaxMessageBytes: i.MaxMsg, StepBytes: i.Step, Policy: i.Policy, Messages: i.Frames,
-		Bytes: i.Bytes, Publishers: i.Publishers, Subscribers: i.Subscribers, Lanes: i.LaneCount, Mirrors: i.Mirrors}
+		Bytes: i.Bytes, Publishers: i.Publishers, Subscribers: i.Subscribers, Lanes: i.LaneCount, Mirrors: i.Mirrors, Readable: !i.Unreadable}
 	for _, l := range i.Lanes {
 		s.LaneList = append(s.LaneList, laneStatus{l.Epoch.String(), l.Number, l.Source, l.State, l.UID, l.PID, l.NextSeq, l.Tail, l.Intent, l.BeatAgeNs, l.Metrics,
 			l.Mirror, l.OriginNode.String(), l.Hops})

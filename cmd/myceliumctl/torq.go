@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -41,7 +42,10 @@ func newTorqServeCommand(a *app) *cobra.Command {
 that a cutover or rollback left it in, as long as the file's mode stays the same.
 
 At the end every public socket goes back to the old relay that is there. A socket
-on which somebody listens is never taken at the start: see cutover.`,
+on which somebody listens is never taken at the start: see cutover.
+
+If the registry is not there yet it waits, says so once, and begins when the
+registry is up. A service manager is told when every domain is in its mode.`,
 		Example: `  myceliumctl torq serve --config torq.toml`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -57,8 +61,10 @@ on which somebody listens is never taken at the start: see cutover.`,
 				_ = level.UnmarshalText([]byte(a.logLevel)) // checked already
 			}
 			log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: level}))
-			return torqbridge.Serve(cmd.Context(), *cfg, torqbridge.Options{Log: log, Ready: func() {
+			defer context.AfterFunc(cmd.Context(), func() { notifyManager(log, notifyStopping) })()
+			return torqbridge.Serve(cmd.Context(), *cfg, torqbridge.Options{Log: log, Waiting: awaitRegistry(log), Ready: func() {
 				a.note(cmd, "ready: %d %s, commands on %s", len(cfg.Domains), plural(len(cfg.Domains), "domain", "domains"), cfg.Control)
+				notifyManager(log, notifyReady)
 			}})
 		},
 	}

@@ -82,6 +82,54 @@ func TestLatencyRoundsAgreeOnCounts(t *testing.T) {
 	}
 }
 
+// Fear: whoever interrupts a long measurement has waited for nothing.
+func TestInterruptedMeasurementReportsWhatWasComplete(t *testing.T) {
+	why := errors.New("interrupted")
+	measured := func(after int, measure func(context.Context, func(float64))) {
+		ctx, interrupt := context.WithCancelCause(watchdog(t))
+		defer interrupt(nil)
+		if after == 0 {
+			time.AfterFunc(100*time.Millisecond, func() { interrupt(why) })
+		}
+		told := 0
+		measure(ctx, func(float64) {
+			if told++; told == after {
+				interrupt(why)
+			}
+		})
+	}
+	for _, runs := range []int{1, 2} {
+		measured(runs, func(ctx context.Context, progress func(float64)) {
+			r, err := MeasureLatency(ctx, testEnv, LatencyOptions{Size: 64, Count: 1_000_000, Runs: 1000, Progress: progress})
+			if !errors.Is(err, why) || r == nil || !r.Interrupted || r.Runs != runs || r.Count != uint64(1000*runs) || r.P50 <= 0 || r.FloorP50 <= 0 {
+				t.Errorf("latency: %+v, %v after %d runs", r, err, runs)
+			}
+		})
+		measured(runs, func(ctx context.Context, progress func(float64)) {
+			r, err := MeasureWake(ctx, testEnv, LatencyOptions{Size: 8, Count: 20_000, Runs: 1000, Progress: progress})
+			if !errors.Is(err, why) || r == nil || !r.Interrupted || r.Runs != runs || r.Count != uint64(20*runs) || r.WakeP50 <= 0 {
+				t.Errorf("wake: %+v, %v after %d runs", r, err, runs)
+			}
+		})
+		measured(runs, func(ctx context.Context, progress func(float64)) {
+			r, err := MeasureThroughput(ctx, testEnv, ThroughputOptions{Size: 64, Count: 1000, Runs: 1000, Progress: progress})
+			if !errors.Is(err, why) || r == nil || !r.Interrupted || r.Runs != runs || r.Messages != 1000 || r.Baseline <= 0 {
+				t.Errorf("throughput: %+v, %v after %d runs", r, err, runs)
+			}
+		})
+	}
+	measured(0, func(ctx context.Context, progress func(float64)) {
+		if r, err := MeasureLatency(ctx, testEnv, LatencyOptions{Size: 64, Count: 1 << 32, Runs: 2, Progress: progress}); r != nil || !errors.Is(err, why) {
+			t.Errorf("latency: %+v, %v", r, err)
+		}
+	})
+	measured(0, func(ctx context.Context, progress func(float64)) {
+		if r, err := MeasureThroughput(ctx, testEnv, ThroughputOptions{Size: 64, Duration: time.Hour, Progress: progress}); r != nil || !errors.Is(err, why) {
+			t.Errorf("throughput: %+v, %v", r, err)
+		}
+	})
+}
+
 func TestWakeUpsAreAllSeen(t *testing.T) {
 	r, err := MeasureWake(watchdog(t), testEnv, LatencyOptions{Size: 8, Count: 60, Runs: 2})
 	if err != nil {

@@ -34,6 +34,8 @@ type LatencyReport struct {
 	FloorMax  float64 `json:"floor_max_ns"`
 	RatioP50  float64 `json:"ratio_p50"`  // bus to floor
 	RatioP999 float64 `json:"ratio_p999"` // of the bus: its p99.9 to its p50
+	// Interrupted says that Runs are those that were complete, not all that were wanted.
+	Interrupted bool `json:"interrupted"`
 }
 
 // WakeReport is what it took from just before the publish to the handler of a
@@ -53,6 +55,8 @@ type WakeReport struct {
 	FutexP999 float64 `json:"futex_p999_ns"`
 	FutexMax  float64 `json:"futex_max_ns"`
 	RatioWake float64 `json:"ratio_wake"` // of the medians
+	// Interrupted as in LatencyReport.
+	Interrupted bool `json:"interrupted"`
 }
 
 const (
@@ -92,37 +96,39 @@ func (o *LatencyOptions) Validate() (err error) {
 	return err
 }
 
-// MeasureLatency alternates rounds of the floor and of the bus.
+// MeasureLatency alternates rounds of the floor and of the bus. If ctx ends, the error is
+// its cause and the report tells of the rounds that were complete; nil if none was.
 func MeasureLatency(ctx context.Context, env Env, o LatencyOptions) (*LatencyReport, error) {
 	o.Park = false
 	m, err := o.measure(ctx, env,
 		[2]job{{Op: "floor-pong"}, {Op: "floor-ping"}},
 		[2]job{{Op: "bus-pong"}, {Op: "bus-ping"}})
-	if err != nil {
+	if m == nil {
 		return nil, err
 	}
 	return &LatencyReport{
 		Size: m.Size, Count: m.Count, Runs: m.Runs, CPUs: m.CPUs, Latency: m.bus,
 		FloorP50: m.bare.P50, FloorP99: m.bare.P99, FloorP999: m.bare.P999, FloorMax: m.bare.Max,
-		RatioP50: ratio(m.bus.P50, m.bare.P50), RatioP999: ratio(m.bus.P999, m.bus.P50),
-	}, nil
+		RatioP50: ratio(m.bus.P50, m.bare.P50), RatioP999: ratio(m.bus.P999, m.bus.P50), Interrupted: err != nil,
+	}, err
 }
 
-// MeasureWake alternates rounds of the bare futex and of the bus.
+// MeasureWake alternates rounds of the bare futex and of the bus; as MeasureLatency, it
+// reports on what was complete when ctx ended.
 func MeasureWake(ctx context.Context, env Env, o LatencyOptions) (*WakeReport, error) {
 	o.Park = true
 	m, err := o.measure(ctx, env,
 		[2]job{{Op: "futex-wake"}, {Op: "futex-wait"}},
 		[2]job{{Op: "bus-wake"}, {Op: "bus-park"}})
-	if err != nil {
+	if m == nil {
 		return nil, err
 	}
 	return &WakeReport{
 		Size: m.Size, Count: m.Count, Runs: m.Runs, CPUs: m.CPUs, Parks: m.parks,
 		WakeP50: m.bus.P50, WakeP99: m.bus.P99, WakeP999: m.bus.P999, WakeMax: m.bus.Max,
 		FutexP50: m.bare.P50, FutexP99: m.bare.P99, FutexP999: m.bare.P999, FutexMax: m.bare.Max,
-		RatioWake: ratio(m.bus.P50, m.bare.P50),
-	}, nil
+		RatioWake: ratio(m.bus.P50, m.bare.P50), Interrupted: err != nil,
+	}, err
 }
 
 // measured is what the rounds of both kinds gave.
@@ -133,7 +139,7 @@ type measured struct {
 }
 
 // measure runs pairs of jobs, of which the second measures and is prepared
-// first.
+// first. With an error it returns nil, unless ctx has ended after a round.
 func (o LatencyOptions) measure(ctx context.Context, env Env, bare, onBus [2]job) (*measured, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
@@ -149,7 +155,8 @@ func (o LatencyOptions) measure(ctx context.Context, env Env, bare, onBus [2]job
 	}
 	defer t.close()
 	per := o.Count / uint64(o.Runs)
-	m := &measured{LatencyOptions: o}
+	m, parks := &measured{LatencyOptions: o}, uint64(0)
+	m.Runs = 0
 	round := func(jobs [2]job, run int) (Latency, error) {
 		for i := range jobs {
 			j := &jobs[i]
@@ -165,22 +172,25 @@ func (o LatencyOptions) measure(ctx context.Context, env Env, bare, onBus [2]job
 		if wrong := r[0].Wrong + r[1].Wrong; wrong > 0 || r[0].Messages != per {
 			return Latency{}, fmt.Errorf("%s: %d messages of %d, %d wrong", jobs[0].Op, r[0].Messages, per, wrong)
 		}
-		m.parks += r[0].Parks
+		parks += r[0].Parks
 		return r[0].Latency, nil
 	}
 	var bares, buses []Latency
 	begin := time.Now()
-	for run, done := 0, 0.0; done < 1; run++ {
-		l, err := round(bare, run)
+	for done := 0.0; done < 1; {
+		var pair [2]Latency
+		if pair[0], err = round(bare, m.Runs); err == nil {
+			pair[1], err = round(onBus, m.Runs)
+		}
+		if err != nil && (ctx.Err() == nil || m.Runs == 0) {
+			return nil, err
+		}
 		if err != nil {
-			return nil, err
+			break
 		}
-		bares = append(bares, l)
-		if l, err = round(onBus, run); err != nil {
-			return nil, err
-		}
-		buses = append(buses, l)
-		m.Runs = run + 1
+		bares, buses = append(bares, pair[0]), append(buses, pair[1])
+		m.parks = parks
+		m.Runs++
 		if done = float64(m.Runs) / float64(o.Runs); o.Duration > 0 {
 			done = float64(time.Since(begin)) / float64(o.Duration)
 		}
@@ -188,5 +198,5 @@ func (o LatencyOptions) measure(ctx context.Context, env Env, bare, onBus [2]job
 	}
 	m.Count = per * uint64(m.Runs)
 	m.bare, m.bus = medianLatency(bares), medianLatency(buses)
-	return m, nil
+	return m, err
 }

@@ -45,6 +45,8 @@ type ThroughputReport struct {
 	BaselineMin float64 `json:"baseline_msgs_per_second_min"`
 	BaselineMax float64 `json:"baseline_msgs_per_second_max"`
 	Ratio       float64 `json:"ratio"` // bus to baseline
+	// Interrupted says that Runs are those that were complete, not all that were wanted.
+	Interrupted bool `json:"interrupted"`
 }
 
 const throughputRuns = 5
@@ -89,7 +91,8 @@ type run struct {
 
 func (r run) rate() float64 { return ratio(float64(r.messages), r.seconds) }
 
-// MeasureThroughput alternates rounds of the baseline and of the bus.
+// MeasureThroughput alternates rounds of the baseline and of the bus. If ctx ends, the
+// error is its cause and the report tells of the rounds that were complete; nil if none was.
 func MeasureThroughput(ctx context.Context, env Env, o ThroughputOptions) (*ThroughputReport, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
@@ -121,18 +124,22 @@ func MeasureThroughput(ctx context.Context, env Env, o ThroughputOptions) (*Thro
 
 	var bases, runs []run
 	for i := range o.Runs {
-		r, err := o.baseline(ctx, t)
+		var base, r run
+		if base, err = o.baseline(ctx, t); err == nil {
+			r, err = o.bus(ctx, t, i)
+		}
+		if err != nil && (ctx.Err() == nil || i == 0) {
+			return nil, err
+		}
 		if err != nil {
-			return nil, err
+			break
 		}
-		bases = append(bases, r)
-		if r, err = o.bus(ctx, t, i); err != nil {
-			return nil, err
-		}
-		runs = append(runs, r)
+		bases, runs = append(bases, base), append(runs, r)
 		o.Progress(float64(i+1) / float64(o.Runs))
 	}
-	return o.report(bases, runs), nil
+	rep := o.report(bases, runs)
+	rep.Interrupted = err != nil
+	return rep, err
 }
 
 func (o *ThroughputOptions) baseline(ctx context.Context, t *team) (run, error) {

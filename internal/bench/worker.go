@@ -111,6 +111,9 @@ type worker struct {
 	busy   atomic.Bool
 }
 
+// errParentGone ends a job that nobody wants any more.
+var errParentGone = errors.New("the parent is gone")
+
 // segmentFD is the descriptor of the shared memory of all workers.
 const segmentFD = 3
 
@@ -157,6 +160,9 @@ func Worker(ctx context.Context, socket string, segmented bool, in io.Reader, ou
 				return w.close()
 			}
 			res, err := w.do(ctx, o.Job, enc)
+			if errors.Is(err, errParentGone) { // interrupted
+				return w.close()
+			}
 			if err != nil {
 				_ = enc.Encode(reply{Error: err.Error()})
 				return err
@@ -196,7 +202,10 @@ func (w *worker) do(ctx context.Context, j *job, enc *json.Encoder) (res result,
 		return res, err
 	}
 	select {
-	case o := <-w.orders:
+	case o, ok := <-w.orders:
+		if !ok {
+			return res, errParentGone
+		}
 		if !o.Go {
 			return res, errors.New("expected go")
 		}

@@ -281,7 +281,8 @@ type TopicInfo struct {
 	Publishers  int              `json:"publishers"`
 	Subscribers int              `json:"subscribers"`
 	LaneCount   int              `json:"lanes"`
-	Mirrors     int              `json:"mirrors"` // lanes of those that mirror one of another host
+	Mirrors     int              `json:"mirrors"`              // lanes of those that mirror one of another host
+	Unreadable  bool             `json:"unreadable,omitempty"` // whoever asks may not subscribe to it
 	Lanes       []LaneStatus     `json:"lane_list,omitempty"`
 	Subs        []SubscriberStat `json:"subscriber_list,omitempty"`
 }

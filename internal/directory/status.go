@@ -113,9 +113,16 @@ func (c *core) page(pattern, after string, peer control.Peer) (views []topicView
 		if len(views) == listPage {
 			return views, true
 		}
-		views = append(views, c.view(c.topics[name]))
+		views = append(views, c.viewFor(peer, c.topics[name]))
 	}
 	return views, false
+}
+
+// viewFor tells a peer as well whether it may read the topic.
+func (c *core) viewFor(peer control.Peer, t *topicState) topicView {
+	v := c.view(t)
+	v.info.Unreadable = c.authorize(peer, t.name, VerbSubscribe) != nil
+	return v
 }
 
 // sees reports whether a peer may do anything at all with a topic.
@@ -152,7 +159,7 @@ func (s *Server) topic(name string, peer control.Peer) (topicView, *control.Erro
 	if t == nil || !s.core.sees(peer, name) {
 		return topicView{}, noTopic(name)
 	}
-	return s.core.view(t), nil
+	return s.core.viewFor(peer, t), nil
 }
 
 func noTopic(name string) *control.Error {

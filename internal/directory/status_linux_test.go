@@ -196,6 +196,38 @@ func TestListIsTooLongForOnePacket(t *testing.T) {
 	c.refused(&control.Message{Op: control.OpList, Topic: "a.>.b"}, control.CodeInvalid)
 }
 
+func TestWhoMayNotReadATopicIsNotTold(t *testing.T) {
+	deny := map[string]bool{}
+	b := newBus(t, func(o *Options) {
+		o.Authorize = func(_ control.Peer, name string, verb Verb) error {
+			if deny[name+" "+string(verb)] {
+				return errors.New("no")
+			}
+			return nil
+		}
+	})
+	c := b.dial()
+	for _, name := range []string{"a.hidden", "a.open", "a.secret"} {
+		c.ok(&control.Message{Op: control.OpCreate, Topic: name})
+	}
+	b.s.mu.Lock() // Authorize is called under it
+	for _, verb := range []Verb{VerbSubscribe, VerbPublish, VerbAdmin} {
+		deny["a.hidden "+string(verb)] = true
+	}
+	deny["a.secret "+string(VerbSubscribe)] = true
+	b.s.mu.Unlock()
+	infos := c.ok(&control.Message{Op: control.OpList, Topic: "a.*"}).m.Topics
+	if len(infos) != 2 || infos[0].Topic != "a.open" || infos[0].Unreadable || infos[1].Topic != "a.secret" || !infos[1].Unreadable {
+		t.Errorf("list: %+v", infos)
+	}
+	for _, i := range infos {
+		if one := c.ok(&control.Message{Op: control.OpInspect, Topic: i.Topic}).m.Topics; one[0].Unreadable != i.Unreadable {
+			t.Errorf("inspect: %+v", one)
+		}
+	}
+	c.refused(&control.Message{Op: control.OpInspect, Topic: "a.hidden"}, control.CodeNotFound)
+}
+
 func TestInspectIsTooLongForOnePacket(t *testing.T) {
 	b := newBus(t, func(o *Options) {
 		o.Quotas.MaxLanesPerTopic = 200

@@ -38,8 +38,12 @@ var _ = testproc.Register("forwarder", func(args []string) error {
 	if err != nil {
 		return err
 	}
+	ln, err := tcp.ListenControl(c.Control)
+	if err != nil {
+		return err
+	}
 	go func() {
-		if err := f.ServeControl(ctx, c.Control); err != nil {
+		if err := f.ServeControl(ctx, ln); err != nil {
 			panic(err)
 		}
 	}()

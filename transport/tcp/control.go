@@ -39,13 +39,8 @@ const (
 	maxOrderBytes = 4096
 )
 
-// ServeControl answers on a Unix socket until ctx ends. A socket that a forwarder which
-// was killed has left is replaced; one that answers is an error.
-func (f *Forwarder) ServeControl(ctx context.Context, path string) error {
-	ln, err := listenControl(path)
-	if err != nil {
-		return err
-	}
+// ServeControl answers on a socket of ListenControl until ctx ends, and closes it.
+func (f *Forwarder) ServeControl(ctx context.Context, ln net.Listener) error {
 	stop := context.AfterFunc(ctx, func() { _ = ln.Close() })
 	defer stop()
 	for {
@@ -54,13 +49,15 @@ func (f *Forwarder) ServeControl(ctx context.Context, path string) error {
 			if ctx.Err() != nil {
 				return nil
 			}
-			return fmt.Errorf("control socket %s: %w", path, err)
+			return fmt.Errorf("control socket %s: %w", ln.Addr(), err)
 		}
 		go f.obey(c)
 	}
 }
 
-func listenControl(path string) (net.Listener, error) {
+// ListenControl opens the control socket of a forwarder. One that a forwarder which was
+// killed has left is replaced; one that answers is an error.
+func ListenControl(path string) (net.Listener, error) {
 	if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
 		_ = c.Close()
 		return nil, fmt.Errorf("control socket %s: %w: a forwarder answers there", path, shm.ErrExists)

@@ -49,13 +49,8 @@ const (
 // New attaches to the bus of a client, which stays the caller's, and opens the ports.
 // From here on what the links export is held for them.
 func New(ctx context.Context, c *shm.Client, o Options) (*Forwarder, error) {
-	if err := o.Validate(); err != nil {
+	if err := o.Check(); err != nil {
 		return nil, err
-	}
-	if o.TLS != nil {
-		if err := o.TLS.Check(); err != nil {
-			return nil, err
-		}
 	}
 	o = o.withDefaults()
 	f := &Forwarder{opt: o, client: c, log: o.Log, node: c.Node(), half: map[string]int{}, started: time.Now()}

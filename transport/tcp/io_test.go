@@ -84,6 +84,9 @@ func until(t testing.TB, what string, ok func() bool) {
 
 func linkOf(f *Forwarder) LinkStatus { return f.Status().Links[0] }
 
+// arrived reports whether everything that a link exports is there.
+func arrived(l LinkStatus) bool { return l.LagFrames != nil && *l.LagFrames == 0 }
+
 func TestLinkOverTLSAndItsCertificatesAreReadAnew(t *testing.T) {
 	watch(t, time.Minute)
 	ca := newAuthority(t)
@@ -288,7 +291,7 @@ func TestSlowTopicDoesNotBlockTheOthers(t *testing.T) {
 	readAll(t, fast, 0, 100)
 	until(t, "the slow topic to be held", func() bool {
 		for _, e := range linkOf(fa).Exports {
-			if e.Topic == "m.slow" && e.LagBytes > 20<<10 {
+			if e.Topic == "m.slow" && e.LagBytes != nil && *e.LagBytes > 20<<10 {
 				return true
 			}
 		}
@@ -354,9 +357,10 @@ func TestPausedLinkSendsNothingAndTakesOrders(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "f")
 	cctx, cancel := context.WithCancel(ctx)
 	served := make(chan error, 1)
-	go func() { served <- fa.ServeControl(cctx, socket) }()
-	until(t, "the control socket", func() bool { _, err := Ask(ctx, socket, Order{Op: "status"}); return err == nil })
-	if err := fa.ServeControl(ctx, socket); !errors.Is(err, shm.ErrExists) {
+	ln, err := ListenControl(socket)
+	must(t, err)
+	go func() { served <- fa.ServeControl(cctx, ln) }()
+	if _, err := ListenControl(socket); !errors.Is(err, shm.ErrExists) {
 		t.Errorf("a second forwarder on the socket: %v", err)
 	}
 	st, err := Ask(ctx, socket, Order{Op: "pause", Link: "b"})
@@ -372,9 +376,24 @@ func TestPausedLinkSendsNothingAndTakesOrders(t *testing.T) {
 	if n, err := s.Poll(func(shm.Frame) {}, 0); n != 0 || err != nil {
 		t.Errorf("%d messages over a paused link, %v", n, err)
 	}
+	// Something waits, and nobody has told how much: that is no lag of 0.
+	until(t, "the lane", func() bool { return len(linkOf(fa).Exports) == 1 })
+	if l := linkOf(fa); l.LagFrames != nil || l.LagBytes != nil || l.Exports[0].LagFrames != nil || l.Exports[0].State != "idle" {
+		t.Errorf("what a paused link tells of its lag: %+v", l)
+	}
+	for _, k := range linkOf(fa).Imports {
+		if k.LagFrames != nil {
+			t.Errorf("the lag of an import: %+v", k)
+		}
+	}
+	p.Flush()
+	if l := linkOf(fa); l.LagFrames == nil || *l.LagFrames != 10 || *l.LagBytes != *l.Exports[0].LagBytes {
+		t.Errorf("the lag that was told: %+v", l)
+	}
 	_, err = Ask(ctx, socket, Order{Op: "resume", Link: "b/main"})
 	must(t, err)
 	readAll(t, s, 0, 10)
+	until(t, "the lag to be 0", func() bool { return arrived(linkOf(fa)) })
 	for _, o := range []Order{{Op: "pause", Link: "c"}, {Op: "resume", Link: ""}} {
 		if _, err := Ask(ctx, socket, o); !errors.Is(err, shm.ErrNotFound) {
 			t.Errorf("%+v: %v", o, err)
@@ -399,7 +418,7 @@ func TestPausedLinkSendsNothingAndTakesOrders(t *testing.T) {
 		t.Errorf("after the end: %v", err)
 	}
 	must(t, os.WriteFile(socket, nil, 0o600))
-	if err := fa.ServeControl(ctx, socket); err == nil {
+	if _, err := ListenControl(socket); err == nil {
 		t.Error("a file was taken for a socket")
 	}
 	must(t, p.Close())

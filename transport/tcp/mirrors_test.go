@@ -168,7 +168,7 @@ func TestTruncatedLanesEndAlone(t *testing.T) {
 	must(t, publishAll(bad, 0, 10, 64))
 	must(t, publishAll(good, 0, 10, 64))
 	readAll(t, s, 0, 10)
-	until(t, "both streams", func() bool { return len(linkOf(fa).Exports) == 2 && linkOf(fa).LagFrames == 0 })
+	until(t, "both streams", func() bool { return len(linkOf(fa).Exports) == 2 && arrived(linkOf(fa)) })
 	files, err := filepath.Glob(filepath.Join(a.dir.Path(), "l", "*.ring"))
 	must(t, err)
 	for _, f := range files {

@@ -121,6 +121,14 @@ func (o *Options) Validate() error {
 	return errors.Join(errs...)
 }
 
+// Check is Validate, and reads the certificates.
+func (o *Options) Check() error {
+	if err := o.Validate(); err != nil || o.TLS == nil {
+		return err
+	}
+	return o.TLS.Check()
+}
+
 // imports reports whether a link takes a topic.
 func (o *LinkOptions) imports(name string) bool {
 	return slices.ContainsFunc(o.Imports, func(p string) bool { return topic.Match(p, name) })

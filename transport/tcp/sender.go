@@ -18,7 +18,7 @@ type lane interface {
 	Acked() uint64
 	Due() uint64
 	PendingBytes() uint64
-	Lag() (frames, bytes uint64)
+	Lag() (frames, bytes uint64, more bool)
 	Waits() bool
 	Next(limit int) (shm.Run, error)
 	Whole(shm.Run) bool

@@ -40,15 +40,15 @@ type simLane struct {
 	evict  bool
 }
 
-func (l *simLane) Info() *shm.LaneInfo   { return &l.info }
-func (l *simLane) Known() bool           { return true }
-func (l *simLane) Acked() uint64         { return l.acked }
-func (l *simLane) Due() uint64           { return l.want }
-func (l *simLane) Lag() (uint64, uint64) { return l.tail - l.acked, 0 }
-func (l *simLane) Waits() bool           { return l.pos < l.tail }
-func (l *simLane) Whole(r shm.Run) bool  { return r.First >= l.low }
-func (l *simLane) Stall(bool)            {}
-func (l *simLane) Done()                 { l.done = true }
+func (l *simLane) Info() *shm.LaneInfo         { return &l.info }
+func (l *simLane) Known() bool                 { return true }
+func (l *simLane) Acked() uint64               { return l.acked }
+func (l *simLane) Due() uint64                 { return l.want }
+func (l *simLane) Lag() (uint64, uint64, bool) { return l.tail - l.acked, 0, false }
+func (l *simLane) Waits() bool                 { return l.pos < l.tail }
+func (l *simLane) Whole(r shm.Run) bool        { return r.First >= l.low }
+func (l *simLane) Stall(bool)                  {}
+func (l *simLane) Done()                       { l.done = true }
 
 func (l *simLane) frame(seq uint64) []byte {
 	n := l.sizes(seq)

@@ -46,8 +46,8 @@ type LinkStatus struct {
 	Silences       uint64         `json:"silences"`
 	Sent           Traffic        `json:"sent"`
 	Received       Traffic        `json:"received"`
-	LagFrames      uint64         `json:"lag_frames"` // published here, and not there yet
-	LagBytes       uint64         `json:"lag_bytes"`
+	LagFrames      *uint64        `json:"lag_frames"` // published here, and not there yet: what is known of it; nil = there is some, of which nothing is known
+	LagBytes       *uint64        `json:"lag_bytes"`  // likewise
 	Exports        []StreamStatus `json:"exports"`
 	Imports        []StreamStatus `json:"imports"`
 }
@@ -67,25 +67,25 @@ type Traffic struct {
 
 // StreamStatus is one lane on its way, out or in.
 type StreamStatus struct {
-	Topic       string `json:"topic"`
-	Source      string `json:"source"`
-	OriginNode  string `json:"origin_node"`
-	OriginEpoch string `json:"origin_epoch"`
-	State       string `json:"state"`
-	Why         string `json:"why,omitempty"` // of the last refusal
-	NextSeq     uint64 `json:"next_seq,string"`
-	AckedSeq    uint64 `json:"acked_seq,string"`
-	Unacked     uint64 `json:"unacked_bytes"`
-	LagFrames   uint64 `json:"lag_frames"`
-	LagBytes    uint64 `json:"lag_bytes"`
-	WindowBytes uint64 `json:"window_bytes"`
-	Frames      uint64 `json:"frames"`
-	Bytes       uint64 `json:"bytes"`
-	Gaps        uint64 `json:"gaps"`
-	Missed      uint64 `json:"missed"`
-	Duplicates  uint64 `json:"duplicates_dropped"`
-	Lossy       bool   `json:"lossy,omitempty"`
-	Hops        uint8  `json:"hops"`
+	Topic       string  `json:"topic"`
+	Source      string  `json:"source"`
+	OriginNode  string  `json:"origin_node"`
+	OriginEpoch string  `json:"origin_epoch"`
+	State       string  `json:"state"`
+	Why         string  `json:"why,omitempty"` // of the last refusal
+	NextSeq     uint64  `json:"next_seq,string"`
+	AckedSeq    uint64  `json:"acked_seq,string"`
+	Unacked     uint64  `json:"unacked_bytes"`
+	LagFrames   *uint64 `json:"lag_frames"` // of an export, nil as in LinkStatus; nil of an import
+	LagBytes    *uint64 `json:"lag_bytes"`  // likewise
+	WindowBytes uint64  `json:"window_bytes"`
+	Frames      uint64  `json:"frames"`
+	Bytes       uint64  `json:"bytes"`
+	Gaps        uint64  `json:"gaps"`
+	Missed      uint64  `json:"missed"`
+	Duplicates  uint64  `json:"duplicates_dropped"`
+	Lossy       bool    `json:"lossy,omitempty"`
+	Hops        uint8   `json:"hops"`
 }
 
 // Status reads everything. It holds up a link for no longer than one step.
@@ -147,15 +147,24 @@ func (l *link) status() LinkStatus {
 	if l.send.paused {
 		s.State = "paused"
 	}
+	var frames, bytes uint64
+	untold := false
 	for _, st := range l.send.streams {
 		x := st.status()
 		s.Exports = append(s.Exports, x)
-		if st.state != streamSkimmed {
-			s.LagFrames += x.LagFrames
-			s.LagBytes += x.LagBytes
+		switch {
+		case st.state == streamSkimmed:
+		case x.LagFrames == nil:
+			untold = true
+		default:
+			frames += *x.LagFrames
+			bytes += *x.LagBytes
 		}
 	}
 	l.mu.Unlock()
+	if frames > 0 || !untold {
+		s.LagFrames, s.LagBytes = &frames, &bytes
+	}
 	s.Sent = Traffic{Frames: t.frames, Bytes: t.bytes, Gaps: t.gaps, Missed: t.missed, Evictions: t.evictions,
 		Resumes: t.resumes, Refusals: t.refusals, Loops: t.loops}
 	for _, list := range [][]StreamStatus{s.Exports, s.Imports} {
@@ -171,7 +180,9 @@ func (st *stream) status() StreamStatus {
 	s := StreamStatus{Topic: i.Topic, Source: i.Source, OriginNode: i.OriginNode.String(), OriginEpoch: i.OriginEpoch.String(), State: st.state.String(),
 		NextSeq: st.lane.Due(), AckedSeq: st.lane.Acked(), Unacked: st.lane.PendingBytes(), WindowBytes: st.window, Lossy: st.lossy, Hops: i.Hops + 1,
 		Frames: st.stats.frames, Bytes: st.stats.bytes, Gaps: st.stats.gaps, Missed: st.stats.missed}
-	s.LagFrames, s.LagBytes = st.lane.Lag()
+	if frames, bytes, more := st.lane.Lag(); frames > 0 || !more {
+		s.LagFrames, s.LagBytes = &frames, &bytes
+	}
 	if st.why != 0 {
 		s.Why = st.why.String()
 	}
