@@ -32,3 +32,27 @@ func TestFetchLeavesTheWritersLinesAlone(t *testing.T) {
 		t.Errorf("a frame of %d bytes: next due at %d, want behind it", 4*fetchBytes, next)
 	}
 }
+
+// A reader that was at the front and fell behind since gets a stretch at a time, where
+// it could have all that it asks for.
+func TestAPollGivesWhatItIsAskedFor(t *testing.T) {
+	p, s, r := heapPair(t, layout.Geometry{Ring: 1 << 20, MaxMsg: 1 << 10, Step: 64 << 10}, Lossless, Policy{})
+	poll := func(n int) int {
+		t.Helper()
+		for range n {
+			_, err := p.Publish(1, make([]byte, 64))
+			must(t, err)
+		}
+		p.Flush()
+		got, err := s.Poll(func(Frame) {}, 0)
+		must(t, err)
+		return got
+	}
+	much := int(gatherBytes / layout.FrameBytes(64) * 3 / 4)
+	if got := poll(much); got != much || !r.front || !r.bulk {
+		t.Fatalf("%d frames of %d, front %v, bulk %v: want to be at the front, after much", got, much, r.front, r.bulk)
+	}
+	if got := poll(2 * defaultMax); got != defaultMax {
+		t.Errorf("%d frames, want %d", got, defaultMax)
+	}
+}

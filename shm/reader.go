@@ -201,6 +201,7 @@ func (r *reader) gather(buf []byte, limit int) (n uint64, v verdict) {
 	start := r.pos
 	lap := start&^r.ring.mask + r.ring.mask + 1
 	end := min(lap, start+uint64(len(buf)))
+	r.front = false
 	if r.bulk {
 		stretch := min(end, start+uint64(min(limit, len(buf)))*r.frame, start+max(gatherBytes, r.frame))
 		if r.tail < stretch+gatherBytes { // what lies behind is fetched, see fetch
@@ -212,7 +213,6 @@ func (r *reader) gather(buf []byte, limit int) (n uint64, v verdict) {
 		r.bulk = false
 	}
 	p := start
-	r.front = false
 	for ; limit > 0 && p-start < gatherBytes; limit-- {
 		if atomic.LoadUint64(r.ring.word(p)) != layout.Commit(p, layout.KindData) { // SYNC commit/poll
 			r.front = true
