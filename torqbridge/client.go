@@ -34,14 +34,9 @@ type client struct {
 // readBytes is how much one read takes at most.
 const readBytes = 256 << 10
 
-// A read of many messages, but not enough, shows that they come faster than reading them
-// costs: then whoever waits for the core has it before the next read, which finds more.
-// To read a few small writes at a time, beside a writer on another core, costs both of
-// them more than the messages do.
-const (
-	manyMessages   = 64
-	enoughMessages = 256
-)
+// enoughMessages are as many as make a read worth while: nothing is gained by waiting for
+// more.
+const enoughMessages = 256
 
 // ourQueue is the queue of the comparison, which is to see all there is.
 const ourQueue = 1 << 30
@@ -108,9 +103,6 @@ func (c *client) read() {
 		msgs = d.cut(s, msgs[:0])
 		if len(msgs) > 0 {
 			c.messages.Add(d.ingest(c.id, msgs))
-		}
-		if n := len(msgs); n >= manyMessages && n < enoughMessages {
-			yield()
 		}
 		c.conn.found(len(msgs))
 		if err != nil {

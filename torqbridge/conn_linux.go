@@ -212,6 +212,3 @@ func nap() {
 	t := unix.Timespec{Nsec: int64(60 * time.Microsecond)}
 	_ = unix.Nanosleep(&t, nil) // cut short by a signal is no harm
 }
-
-// yield gives the core away if somebody waits for it.
-func yield() { _, _, _ = unix.Syscall(unix.SYS_SCHED_YIELD, 0, 0, 0) }

@@ -54,8 +54,8 @@ const (
 	toBusy     = 4
 	someWeight = 8 // a read of some messages counts as much as so many others
 	toQuiet    = 64
-	napTime    = 50 * time.Microsecond
-	napPays    = 8 // messages, one every 6 us
+	napTime    = 80 * time.Microsecond
+	napPays    = 8 // messages, one every 10 us
 	quietTime  = 100 * time.Millisecond
 	maxBusy    = 32                     // clients of a bridge; two threads each
 	roomLook   = 100 * time.Millisecond // so often a busy writer that waits looks whether it still is one
@@ -144,7 +144,7 @@ func (s *socket) found(messages int) {
 			return
 		}
 	}
-	if busy && messages < manyMessages {
+	if busy && messages < enoughMessages {
 		nap := unix.NsecToTimespec(int64(napTime))
 		_ = unix.ClockNanosleep(unix.CLOCK_MONOTONIC, 0, &nap, nil) // an error: a signal came
 	}

@@ -96,7 +96,7 @@ func TestABusySocketNapsAfterFewMessages(t *testing.T) {
 		t.Fatal("busy")
 	}
 	s.work()
-	for _, few := range []int{1, napPays, manyMessages - 1} {
+	for _, few := range []int{1, napPays, enoughMessages - 1} {
 		if d := took(few); d < reads*napTime {
 			t.Errorf("%d reads of %d messages: %v, want %v of naps", reads, few, d, reads*napTime)
 		}
