@@ -89,6 +89,15 @@ var _ = testproc.Register("bridge", func(args []string) error {
 	return Serve(ctx, cfg, Options{Ready: func() { fmt.Println("ready") }})
 })
 
+// plainSocket connects a socket that blocks, and that the runtime knows nothing of.
+func plainSocket(path string) (int, error) {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+	if err != nil {
+		return -1, err
+	}
+	return fd, unix.Connect(fd, &unix.SockaddrUnix{Name: path})
+}
+
 // producer PATH TOGETHER SOURCE is an old producer: it writes so many messages at a time,
 // as fast as the socket takes them, by a write(2) that blocks its only thread, of which the
 // runtime does not know: so no more than a service without one has to do. For each line that it is
@@ -102,11 +111,8 @@ var _ = testproc.Register("producer", func(args []string) error {
 	if err != nil {
 		return err
 	}
-	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+	fd, err := plainSocket(args[0])
 	if err != nil {
-		return err
-	}
-	if err := unix.Connect(fd, &unix.SockaddrUnix{Name: args[0]}); err != nil {
 		return err
 	}
 	m := bytes.Repeat(trade(codec.Source(source), "BTC", 1), together)

@@ -74,11 +74,8 @@ var _ = testproc.Register("restless", func(args []string) error {
 	if err != nil {
 		return err
 	}
-	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+	fd, err := plainSocket(args[0])
 	if err != nil {
-		return err
-	}
-	if err := unix.Connect(fd, &unix.SockaddrUnix{Name: args[0]}); err != nil {
 		return err
 	}
 	if r.IntN(2) == 0 {
