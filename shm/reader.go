@@ -42,9 +42,12 @@ type reader struct {
 	front       bool   // the last gather ended at a header that was not there yet
 	bulk        bool   // the last gather took much: more is waiting, up to the tail
 	first       uint64 // sequence with which the last deliver began
+	bytes       uint64 // payloads that it handed out, the last one included
+	size        uint64 // of that one
 	cut         bool   // a handler's panic ended it: what it delivered is yet to be counted
 	tail        uint64 // tail hint last seen: everything before it is complete
 	frame       uint64 // size of the last frame, to guess how much limit frames take
+	due         uint64 // position at which deliver fetches the next part of the next stretch
 	idle        uint32 // polls that found nothing, saturating
 	state       laneState
 	final       uint64 // where the lane ends, once its publisher is gone

@@ -1,6 +1,7 @@
 package shm
 
 import (
+	"reflect"
 	"testing"
 
 	"github.com/torq/mycelium/internal/control"
@@ -55,4 +56,22 @@ func heapSub(t testing.TB, p *Publisher, mem []byte, h layout.LaneHeader, mode M
 	r.openSlot()
 	s.post(admission{lane: r})
 	return s, r
+}
+
+// TestSpreadHandsEveryFieldOver guards what spread takes for granted of the calling convention.
+func TestSpreadHandsEveryFieldOver(t *testing.T) {
+	var got []Frame
+	h := func(f Frame) { got = append(got, f) }
+	payload := make([]byte, 3, 5)
+	want := Frame{Topic: 1 << 63, Source: 2, Seq: 3, Time: -4, Type: 0xfff5, Flags: 0xf6, Payload: payload}
+	spread(h)(want.Topic, want.Source, want.Seq, want.Time, want.Type, want.Flags, want.Payload)
+	h(want)
+	for _, f := range got {
+		if !reflect.DeepEqual(f, want) || &f.Payload[0] != &payload[0] || cap(f.Payload) != cap(payload) {
+			t.Errorf("a handler got %+v, want %+v", f, want)
+		}
+	}
+	if n := reflect.TypeFor[Frame]().NumField(); n != 7 || len(got) != 2 {
+		t.Errorf("a Frame has %d fields, spread 7; %d calls", n, len(got))
+	}
 }

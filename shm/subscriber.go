@@ -71,7 +71,7 @@ func newSubscriber(mem []byte, h layout.CursorHeader, o SubscriberOptions) (*Sub
 	if err := checkAligned(mem); err != nil {
 		return nil, err
 	}
-	s := &Subscriber{mem: mem, hdr: h, opts: o, acked: o.acked, buf: make([]byte, gatherBytes), lanesHeld: map[layout.ID16]uint32{}, rejoining: map[layout.ID16]bool{}}
+	s := &Subscriber{mem: mem, hdr: h, opts: o, acked: o.acked, buf: gatherBuffer(gatherBytes), lanesHeld: map[layout.ID16]uint32{}, rejoining: map[layout.ID16]bool{}}
 	var err error
 	if s.stats, err = seqlock.NewCell(mem[layout.OffSubMetrics : layout.OffSubMetrics+layout.SubMetricBytes]); err != nil {
 		return nil, err
@@ -270,15 +270,7 @@ func (s *Subscriber) pollLane(r *reader, h func(Frame), limit int) (n int, err e
 	if r.overrun(pos) {
 		return 0, s.unusual(r, lappedRaw)
 	}
-	h(Frame{
-		Topic:   r.topic,
-		Source:  r.source,
-		Seq:     seq,
-		Time:    int64(time),
-		Type:    uint16(meta >> 32),
-		Flags:   uint8(meta >> 48),
-		Payload: payload,
-	})
+	spread(h)(r.topic, r.source, seq, int64(time), uint16(meta>>32), uint8(meta>>48), payload)
 	r.pos, r.want, r.idle = next, seq+1, 0
 	s.counts[layout.SubFrames]++
 	s.counts[layout.SubBytes] += size
@@ -343,11 +335,13 @@ func (s *Subscriber) pollRuns(r *reader, h func(Frame), limit int) (n int, err e
 
 // deliver hands the frames of a validated copy to h, at most limit. A call of h
 // costs the loop every register, so what changes lives where it must be stored
-// anyway: the reader's own pos and want, and one Frame.
+// anyway, the reader's own pos and want, and little else is kept across the call:
+// ADR 0074.
 func (s *Subscriber) deliver(r *reader, b []byte, h func(Frame), limit int) (n int, err error) {
 	start, end := r.pos, r.pos+uint64(len(b))
 	if r.cut {
 		s.counts[layout.SubFrames] += r.want - r.first
+		s.counts[layout.SubBytes] += r.bytes - r.size
 		r.cut = false
 	}
 	if r.fresh || r.loose != 0 { // the first frame needs a closer look
@@ -357,30 +351,27 @@ func (s *Subscriber) deliver(r *reader, b []byte, h func(Frame), limit int) (n i
 			}
 		}
 	}
-	r.first, r.cut, r.idle = r.want, true, 0
+	r.first, r.bytes, r.size, r.cut, r.idle = r.want, 0, 0, true, 0
 	last := r.first + uint64(limit)
-	fr := Frame{Topic: r.topic, Source: r.source}
-	due := start
+	r.due = start
 	if !r.bulk {
-		due = noFetch
+		r.due = noFetch
 	}
-	for r.want != last {
-		pos := r.pos
-		if pos >= due {
-			due = r.fetch(due, end-start)
+	call := spread(h)
+	for pos := start; r.want != last; {
+		if pos >= r.due {
+			r.due = r.fetch(r.due, end-start)
+			pos = r.pos // which it is: so that it need not be kept across that call
 		}
-		if pos+layout.FrameHeaderBytes > end {
-			break
-		}
-		f := headerIn(b, pos-start)
+		f := headerIn(b, pos-start) // at the end, what gatherBuffer has there
 		meta, seq := f.meta, f.seq
 		size := uint64(uint32(meta))
-		total := layout.FrameBytes(size)
-		if f.commit != layout.Commit(pos, layout.KindData) || size > r.maxMsg || pos+total > end {
+		next := pos + layout.FrameBytes(size)
+		if f.commit != layout.Commit(pos, layout.KindData) || size > r.maxMsg || next > end {
 			// The end of a stretch, or something that gather must look at. If
 			// the publisher is hostile, the copy may also differ from what
 			// gather saw.
-			if !r.bulk {
+			if !r.bulk && pos != end {
 				err = s.detach(r, ErrCorrupt, "frame changed while it was read")
 			}
 			break
@@ -389,18 +380,20 @@ func (s *Subscriber) deliver(r *reader, b []byte, h func(Frame), limit int) (n i
 			err = s.detach(r, ErrCorrupt, fmt.Sprintf("sequence %d where %d is due", seq, r.want))
 			break
 		}
-		fr.Seq, fr.Time, fr.Type, fr.Flags = seq, int64(f.time), uint16(meta>>32), uint8(meta>>48)
-		fr.Payload = f.payload(size)
-		h(fr)
-		r.pos += total
+		r.size = size
+		r.bytes += size
+		call(r.topic, r.source, seq, int64(f.time), uint16(meta>>32), uint8(meta>>48), f.payload(size))
+		r.pos = next
 		r.want++
-		r.frame = total
-		s.counts[layout.SubBytes] += size
+		pos = next
 	}
 	n, r.cut = int(r.want-r.first), false
 	s.counts[layout.SubFrames] += uint64(n)
+	s.counts[layout.SubBytes] += r.bytes
 	if n == 0 {
 		r.bulk = false
+	} else {
+		r.frame = layout.FrameBytes(r.size)
 	}
 	return n, err
 }

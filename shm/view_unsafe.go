@@ -58,6 +58,14 @@ func (f *frameHeader) payload(n uint64) []byte {
 	return unsafe.Slice((*byte)(unsafe.Add(unsafe.Pointer(f), layout.OffPayload)), n)
 }
 
+// spread is h with the fields of its Frame as arguments. Go passes a struct whose fields
+// all fit into registers as it passes as many arguments one by one (register assignment in
+// cmd/compile/abi-internal.md), but where the caller has it as one value, it is stored to the stack and
+// loaded from there first. The fields are those of Frame, in their order.
+func spread(h func(Frame)) func(TopicID, SourceID, uint64, int64, uint16, uint8, []byte) {
+	return *(*func(TopicID, SourceID, uint64, int64, uint16, uint8, []byte))(unsafe.Pointer(&h))
+}
+
 // bytes are the n bytes from a position on.
 // Precondition: they do not cross the end of the ring; the caller has bounded n.
 func (r *ring) bytes(pos, n uint64) []byte {

@@ -89,7 +89,7 @@ func TestQuotaEndsExactly(t *testing.T) {
 }
 
 func TestCounterSeesDuplicatesAndSilentGaps(t *testing.T) {
-	c := &counter{}
+	c := newCounter(0)
 	send := func(source shm.SourceID, seqs ...uint64) {
 		for _, s := range seqs {
 			c.handler()(shm.Frame{Source: source, Seq: s, Type: frameType})

@@ -103,7 +103,7 @@ func publish(p *shm.Publisher, typ uint16, payload []byte, err error) error {
 // next of its lane, or the next after a reported gap.
 type counter struct {
 	lanes []lane
-	last  *lane // of the frame before
+	last  *lane // of the frame before; at first one that is nobody's
 	ended int   // lanes that said that nothing follows
 	res   result
 }
@@ -111,6 +111,10 @@ type counter struct {
 type lane struct {
 	source shm.SourceID
 	next   uint64
+}
+
+func newCounter(sources int) *counter {
+	return &counter{lanes: make([]lane, 0, sources), last: &lane{}}
 }
 
 func (c *counter) lane(source shm.SourceID) *lane {
@@ -127,23 +131,31 @@ func (c *counter) lane(source shm.SourceID) *lane {
 
 // handler counts frames. It is a closure and not a method value: a Frame fills
 // the registers that Go passes arguments in, and a receiver beside it would send
-// every call over the stack.
+// every call over the stack. What is not the next of the same lane is left to odd:
+// the bus is to be measured, and not this.
 func (c *counter) handler() func(shm.Frame) {
 	return func(f shm.Frame) {
-		l := c.last
-		if l == nil || l.source != f.Source {
-			l = c.lane(f.Source)
-		}
-		if f.Seq != l.next {
-			c.res.Wrong++
-		}
-		l.next = f.Seq + 1
-		if f.Type == lastType {
-			c.ended++
+		if l := c.last; f.Source == l.source && f.Seq == l.next && f.Type == frameType {
+			l.next++
+			c.res.Messages++
 			return
 		}
-		c.res.Messages++
+		c.odd(f.Source, f.Seq, f.Type)
 	}
+}
+
+// odd counts a frame of whatever kind.
+func (c *counter) odd(source shm.SourceID, seq uint64, typ uint16) {
+	l := c.lane(source)
+	if seq != l.next {
+		c.res.Wrong++
+	}
+	l.next = seq + 1
+	if typ == lastType {
+		c.ended++
+		return
+	}
+	c.res.Messages++
 }
 
 // gap takes the error of a poll: gaps are counted, all else is returned.
@@ -172,7 +184,7 @@ func prepareSubscribe(w *worker, j *job, t *task) error {
 		return err
 	}
 	t.run = func() (result, error) {
-		c := &counter{lanes: make([]lane, 0, j.Sources)}
+		c := newCounter(j.Sources)
 		idle, handle := spinner(j.Yield), c.handler()
 		err := s.Protect(func() error {
 			for c.ended < j.Sources {
