@@ -95,7 +95,7 @@ func prepareFloorPing(w *worker, j *job, t *task) error {
 	if err != nil {
 		return err
 	}
-	samples := make([]uint32, j.Count)
+	samples := newSamples(j.Count)
 	t.run = func() (result, error) {
 		wrong := floorPing(floorAt(w.mem, j.Round), int(j.Warmup), samples, now, floorIdle(j.Yield))
 		return result{Latency: summarize(samples, 2), Messages: j.Count, Wrong: wrong}, nil

@@ -83,7 +83,7 @@ func prepareBusPing(w *worker, j *job, t *task) error {
 	if err != nil {
 		return err
 	}
-	samples := make([]uint32, j.Count)
+	samples := newSamples(j.Count)
 	b, err := w.bouncer(j, t, j.Topic, j.Reply)
 	if err != nil {
 		return err

@@ -13,6 +13,17 @@ type Latency struct {
 	Max  float64 `json:"max_ns"`
 }
 
+// newSamples is room for n samples that was written to before: a page that is touched for the
+// first time while samples are taken costs as much as ten messages, which would be the
+// slowest of every 1,024.
+func newSamples(n uint64) []uint32 {
+	s := make([]uint32, n)
+	for i := range s {
+		s[i] = math.MaxUint32
+	}
+	return s
+}
+
 // summarize sorts samples and takes their percentiles, each divided by by.
 // No samples give zeros.
 func summarize(samples []uint32, by float64) Latency {

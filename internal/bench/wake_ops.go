@@ -73,7 +73,7 @@ type stamps struct {
 }
 
 func newStamps(j *job) *stamps {
-	return &stamps{skip: j.Warmup, samples: make([]uint32, 0, j.Count)}
+	return &stamps{skip: j.Warmup, samples: newSamples(j.Count)[:0]}
 }
 
 func (s *stamps) add(ns int64) {

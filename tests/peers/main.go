@@ -44,8 +44,13 @@ type report struct {
 	LinkP50  spread    `json:"link_one_way_p50_ns"`
 	TCPP50   spread    `json:"tcp_one_way_p50_ns"`
 	RatioP50 spread    `json:"link_to_tcp_p50"`
+	Awake    spread    `json:"link_awake_one_way_p50_ns"` // with spin = awake
+	RatioUp  spread    `json:"link_awake_to_tcp_p50"`
 	All      []measure `json:"all"`
 }
+
+// awake is the spin of a link that does not go to sleep between messages that come 1 ms apart.
+const awake = "2ms"
 
 // spread is what several rounds gave.
 type spread struct {
@@ -93,7 +98,8 @@ func main() {
 		{"tcp 64", func() float64 { return tcp(64) }, &r.TCP64},
 		{"link 1024", func() float64 { return link(1024) * 1024 }, &r.Link1K},
 		{"tcp 1024", func() float64 { return tcp(1024) * 1024 }, &r.TCP1K},
-		{"link latency", linkLatency, &r.LinkP50},
+		{"link latency", func() float64 { return linkLatency(*spin) }, &r.LinkP50},
+		{"awake latency", func() float64 { return linkLatency(awake) }, &r.Awake},
 		{"tcp latency", tcpLatency, &r.TCPP50},
 	}
 	values := map[string][]float64{}
@@ -121,7 +127,8 @@ func main() {
 		}
 		return spreadOf(all)
 	}
-	r.Ratio64, r.Ratio1K, r.RatioP50 = ratio("link 64", "nats 64"), ratio("link 1024", "tcp 1024"), ratio("link latency", "tcp latency")
+	r.Ratio64, r.Ratio1K = ratio("link 64", "nats 64"), ratio("link 1024", "tcp 1024")
+	r.RatioP50, r.RatioUp = ratio("link latency", "tcp latency"), ratio("awake latency", "tcp latency")
 	if *asJSON {
 		check(json.NewEncoder(os.Stdout).Encode(r))
 		return
@@ -130,6 +137,7 @@ func main() {
 	fmt.Printf("64 B, M msg/s:                   link %s, NATS core %s, plain TCP %s; link to NATS %s\n", r.Link64.text(1e6), r.NATS64.text(1e6), r.TCP64.text(1e6), r.Ratio64.text(1))
 	fmt.Printf("1,024 B, GB/s:                   link %s, plain TCP %s; link to TCP %s\n", r.Link1K.text(1e9), r.TCP1K.text(1e9), r.Ratio1K.text(1))
 	fmt.Printf("one way at 1,000 msg/s, p50, us: link %s, plain TCP %s; link to TCP %s\n", r.LinkP50.text(1e3), r.TCPP50.text(1e3), r.RatioP50.text(1))
+	fmt.Printf("the same with spin = %q:        link %s; link to TCP %s\n", awake, r.Awake.text(1e3), r.RatioUp.text(1))
 }
 
 func check(err error) {
@@ -206,7 +214,7 @@ type pair struct {
 	all  []*child
 }
 
-func newPair() *pair {
+func newPair(spin string) *pair {
 	dir, err := os.MkdirTemp("/dev/shm", "mycelium-peers-")
 	check(err)
 	p := &pair{dir: dir, a: filepath.Join(dir, "a.sock"), b: filepath.Join(dir, "b.sock")}
@@ -219,7 +227,7 @@ func newPair() *pair {
 	topics := "[[topic]]\nname = \">\"\nring = \"" + *ring + "\"\npolicy = \"block:60s\"\n"
 	ra := write("ra.toml", "[registry]\nsocket = %q\nshm_dir = %q\n%s", p.a, filepath.Join(dir, "a"), topics)
 	rb := write("rb.toml", "[registry]\nsocket = %q\nshm_dir = %q\n%s", p.b, filepath.Join(dir, "b"), topics)
-	fa := write("fa.toml", "[forward]\nnode = \"a\"\nregistry = %q\nspin = %q\n[[link]]\npeer = \"b\"\naddress = \"127.0.0.1:%d\"\nexport = [\"m.>\"]\n", p.a, *spin, port)
+	fa := write("fa.toml", "[forward]\nnode = \"a\"\nregistry = %q\nspin = %q\n[[link]]\npeer = \"b\"\naddress = \"127.0.0.1:%d\"\nexport = [\"m.>\"]\n", p.a, spin, port)
 	fb := write("fb.toml", "[forward]\nnode = \"b\"\nregistry = %q\nlisten = [\"127.0.0.1:%d\"]\n[[link]]\npeer = \"a\"\nimport = [\"m.>\"]\n", p.b, port)
 	p.all = append(p.all, run("registry", *bin, "registry", "serve", "--config", ra), run("registry", *bin, "registry", "serve", "--config", rb))
 	await(p.a)
@@ -248,7 +256,7 @@ func await(path string) {
 
 // link is messages a second from a publisher on one bus to a subscriber on the other.
 func link(size int) float64 {
-	p := newPair()
+	p := newPair(*spin)
 	defer p.stop()
 	sub := role("sub", p.b, "m.x", text(*seconds))
 	sub.line()
@@ -259,8 +267,8 @@ func link(size int) float64 {
 	return v
 }
 
-func linkLatency() float64 {
-	p := newPair()
+func linkLatency(spin string) float64 {
+	p := newPair(spin)
 	defer p.stop()
 	sub := role("sublat", p.b, "m.x", text(*seconds))
 	sub.line()
