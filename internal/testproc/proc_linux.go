@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -41,17 +42,25 @@ type Proc struct {
 // error is the test's. It fails the test if it cannot start the process.
 func Start(t testing.TB, name string, args, env []string) *Proc {
 	t.Helper()
+	return StartUnder(t, nil, name, args, env)
+}
+
+// StartUnder is Start under a command that makes way for the one that it is given, as
+// "ip netns exec NAME" does.
+func StartUnder(t testing.TB, under []string, name string, args, env []string) *Proc {
+	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
+	argv := slices.Concat(under, []string{self}, args)
 	// Not exec.Cmd's own pipe: its Wait drops what was not read yet.
 	out, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer w.Close()
-	p := &Proc{Cmd: exec.Command(self, args...), Stdout: bufio.NewReader(out), t: t, name: name, pipe: out}
+	p := &Proc{Cmd: exec.Command(argv[0], argv[1:]...), Stdout: bufio.NewReader(out), t: t, name: name, pipe: out}
 	p.Cmd.Env = append(os.Environ(), env...)
 	p.Cmd.Env = append(p.Cmd.Env, procEnv+"="+name, parentEnv+"="+strconv.Itoa(os.Getpid()),
 		"GORACE=atexit_sleep_ms=0 "+os.Getenv("GORACE"))

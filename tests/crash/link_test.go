@@ -55,34 +55,41 @@ var _ = testproc.Register("forwarder", func(args []string) error {
 type host struct {
 	*bus
 	name, file, control string
+	under               []string // what the forwarder runs under, see testproc.StartUnder
 	fwd                 *testproc.Proc
 }
 
-// startHosts starts n hosts; rules are the [[link]] tables of each, with %PORTn for the
-// port of host n.
+// startHosts starts hosts on this one; rules are the [[link]] tables of each, with %ADDRn
+// for the address of host n.
 func startHosts(t *testing.T, rules ...string) []*host {
 	t.Helper()
-	ports := make([]string, len(rules))
-	for i := range ports {
-		ports[i] = freePort(t)
+	all := make([]*host, len(rules))
+	addrs := make([]string, len(rules))
+	for i := range rules {
+		all[i], addrs[i] = &host{}, "127.0.0.1:"+freePort(t)
 	}
-	var all []*host
-	for i, r := range rules {
-		h := &host{bus: startBus(t), name: string(rune('a' + i))}
+	startForwarders(t, all, addrs, "50ms", rules)
+	return all
+}
+
+// startForwarders gives each host a bus and a forwarder that listens on its address.
+func startForwarders(t *testing.T, all []*host, addrs []string, beat string, rules []string) {
+	t.Helper()
+	for i, h := range all {
+		h.bus, h.name = startBus(t), string(rune('a'+i))
 		h.file, h.control = filepath.Join(filepath.Dir(h.socket), "forward.toml"), filepath.Join(filepath.Dir(h.socket), "f")
-		for k, p := range ports {
-			r = strings.ReplaceAll(r, fmt.Sprintf("%%PORT%c", 'a'+k), p)
+		r := rules[i]
+		for k, a := range addrs {
+			r = strings.ReplaceAll(r, fmt.Sprintf("%%ADDR%c", 'a'+k), a)
 		}
-		text := fmt.Sprintf("[forward]\nnode = %q\nregistry = %q\ncontrol = %q\nlisten = [\"127.0.0.1:%s\"]\nbeat = \"50ms\"\n%s", h.name, h.socket, h.control, ports[i], r)
+		text := fmt.Sprintf("[forward]\nnode = %q\nregistry = %q\ncontrol = %q\nlisten = [%q]\nbeat = %q\n%s", h.name, h.socket, h.control, addrs[i], beat, r)
 		if err := os.WriteFile(h.file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		all = append(all, h)
 	}
 	for _, h := range all {
 		h.forward(t)
 	}
-	return all
 }
 
 func freePort(t *testing.T) string {
@@ -99,7 +106,7 @@ func freePort(t *testing.T) string {
 // forward starts the host's forwarder.
 func (h *host) forward(t *testing.T) {
 	t.Helper()
-	h.fwd = testproc.Start(t, "forwarder", []string{h.file}, nil)
+	h.fwd = testproc.StartUnder(t, h.under, "forwarder", []string{h.file}, nil)
 	h.fwd.Limit(time.Hour)
 	if got := h.fwd.Line(); got != "ready" {
 		t.Fatalf("forwarder of %s said %q", h.name, got)
@@ -168,7 +175,7 @@ func TestKilledForwardersLoseNothing(t *testing.T) {
 	ctx := watchdog(t, 3*time.Minute, 60*time.Minute)
 	rnd := random(t)
 	hosts := startHosts(t,
-		"[[link]]\npeer = \"b\"\naddress = \"127.0.0.1:%PORTb\"\nexport = [\"block.>\"]\n",
+		"[[link]]\npeer = \"b\"\naddress = \"%ADDRb\"\nexport = [\"block.>\"]\n",
 		"[[link]]\npeer = \"a\"\nimport = [\"block.>\"]\n")
 	a, b := hosts[0], hosts[1]
 	far := readFar(ctx, t, b.dial(ctx), "block.x")
@@ -261,7 +268,7 @@ func TestTriangleWithTransitCarriesEverythingOnce(t *testing.T) {
 	link := func(peer, port string) string {
 		s := fmt.Sprintf("[[link]]\npeer = %q\nexport = [\"block.>\"]\nimport = [\"block.>\"]\ntransit = true\n", peer)
 		if port != "" {
-			s += fmt.Sprintf("address = \"127.0.0.1:%%PORT%s\"\n", port)
+			s += fmt.Sprintf("address = \"%%ADDR%s\"\n", port)
 		}
 		return s
 	}
@@ -329,7 +336,7 @@ func TestTriangleWithTransitCarriesEverythingOnce(t *testing.T) {
 func TestStalledRemoteCostsNoMemory(t *testing.T) {
 	ctx := watchdog(t, time.Minute, 10*time.Minute)
 	hosts := startHosts(t,
-		"[[link]]\npeer = \"b\"\naddress = \"127.0.0.1:%PORTb\"\nexport = [\"block.>\"]\n",
+		"[[link]]\npeer = \"b\"\naddress = \"%ADDRb\"\nexport = [\"block.>\"]\n",
 		"[[link]]\npeer = \"a\"\nimport = [\"block.>\"]\n")
 	a, b := hosts[0], hosts[1]
 	far := readFar(ctx, t, b.dial(ctx), "block.x")
