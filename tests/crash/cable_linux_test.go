@@ -4,7 +4,6 @@ package crash
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -166,27 +165,7 @@ func throughWeather(t *testing.T, w weather) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var published atomic.Uint64
-	quit, done := make(chan struct{}), make(chan error, 1)
-	go func() {
-		for i := uint64(0); ; i++ {
-			select {
-			case <-quit:
-				done <- nil
-				return
-			default:
-			}
-			err := publishOne(p, i)
-			for errors.Is(err, shm.ErrBackpressure) {
-				err = publishOne(p, i)
-			}
-			if err != nil {
-				done <- err
-				return
-			}
-			published.Store(i + 1)
-		}
-	}()
+	published, stop := feed(p)
 	arrived := func(least uint64) {
 		await(ctx, t, func() bool {
 			select {
@@ -213,8 +192,7 @@ func throughWeather(t *testing.T, w weather) {
 	arrived(published.Load() + 1)
 	again := time.Since(healed)
 	time.Sleep(time.Duration(figure(300, 5000)) * time.Millisecond)
-	close(quit)
-	if err := <-done; err != nil {
+	if err := stop(); err != nil {
 		t.Fatal(err)
 	}
 	arrived(published.Load())

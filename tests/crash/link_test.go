@@ -164,6 +164,36 @@ func readFar(ctx context.Context, t *testing.T, c *shm.Client, topic string) *fa
 	return r
 }
 
+// feed publishes on a goroutine as fast as it may, and waits where there is no room for
+// longer than the policy does, until stop.
+func feed(p *shm.Publisher) (published *atomic.Uint64, stop func() error) {
+	published = new(atomic.Uint64)
+	quit, done := make(chan struct{}), make(chan error, 1)
+	go func() {
+		for i := uint64(0); ; i++ {
+			select {
+			case <-quit:
+				done <- nil
+				return
+			default:
+			}
+			err := publishOne(p, i)
+			for errors.Is(err, shm.ErrBackpressure) {
+				err = publishOne(p, i)
+			}
+			if err != nil {
+				done <- err
+				return
+			}
+			published.Store(i + 1)
+		}
+	}()
+	return published, func() error {
+		close(quit)
+		return <-done
+	}
+}
+
 func (r *farReader) end() error {
 	close(r.stop)
 	return <-r.done
@@ -344,27 +374,7 @@ func TestStalledRemoteCostsNoMemory(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var next atomic.Uint64
-	quit, done := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(done)
-		for i := uint64(0); ; i++ {
-			select {
-			case <-quit:
-				return
-			default:
-			}
-			err := publishOne(p, i)
-			for errors.Is(err, shm.ErrBackpressure) { // the remote may stand for longer than the policy waits
-				err = publishOne(p, i)
-			}
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			next.Store(i + 1)
-		}
-	}()
+	next, stop := feed(p)
 	await(ctx, t, func() bool { return far.seen.Load() > 20_000 })
 	b.fwd.Stop()
 	time.Sleep(500 * time.Millisecond)
@@ -374,8 +384,9 @@ func TestStalledRemoteCostsNoMemory(t *testing.T) {
 	b.fwd.Cont()
 	goal := next.Load()
 	await(ctx, t, func() bool { return far.seen.Load() > goal })
-	close(quit)
-	<-done
+	if err := stop(); err != nil {
+		t.Error(err)
+	}
 	await(ctx, t, func() bool { return far.seen.Load() == next.Load() })
 	if err := far.end(); err != nil {
 		t.Error(err)
