@@ -33,6 +33,35 @@ func TestFetchLeavesTheWritersLinesAlone(t *testing.T) {
 	}
 }
 
+// What is asked for while a frame is awaited ends with that frame, and with the lap; of a frame
+// that is still being written when its first line comes, it is nothing.
+func TestAwaitedLinesAreThoseOfTheNextFrame(t *testing.T) {
+	_, _, r := heapPair(t, layout.Geometry{Ring: 64 << 10, MaxMsg: 1 << 10, Step: 8 << 10}, Lossless, Policy{})
+	ring := r.ring.mask + 1
+	for _, c := range []struct {
+		name                    string
+		pos, frame, first, upTo uint64
+	}{
+		{"no frame yet", ring, 0, 0, 0},
+		{"within the header's line", ring, 64, 0, 0},
+		{"at a line's start", ring, 96, ring + 64, ring + 96},
+		{"at a line's middle", ring + 32, 96, ring + 64, ring + 128},
+		{"several lines", ring + 32, 288, ring + 64, ring + 320},
+		{"as large as may be", ring, fetchBytes, ring + 64, ring + fetchBytes},
+		{"larger", ring, fetchBytes + 32, 0, 0},
+		{"up to the lap's end", 2*ring - 96, 96, 2*ring - 64, 2 * ring},
+		{"across the lap's end", 2*ring - 64, 96, 0, 0},
+	} {
+		r.pos, r.frame = c.pos, c.frame
+		b := r.awaited()
+		if uint64(len(b)) != c.upTo-c.first {
+			t.Errorf("%s: %d bytes, want %d", c.name, len(b), c.upTo-c.first)
+		} else if len(b) > 0 && &b[0] != &r.ring.bytes(c.first, 1)[0] {
+			t.Errorf("%s: not from %d on", c.name, c.first)
+		}
+	}
+}
+
 // A reader that was at the front and fell behind since gets a stretch at a time, where
 // it could have all that it asks for.
 func TestAPollGivesWhatItIsAskedFor(t *testing.T) {

@@ -244,6 +244,7 @@ func (r *reader) gather(buf []byte, limit int) (n uint64, v verdict) {
 }
 
 const (
+	lineBytes  = 64  // a cache line, where lines.Fetch does anything
 	fetchBytes = 512 // at a time: half as many lines as a core asks for at once
 	noFetch    = ^uint64(0)
 )
@@ -259,6 +260,18 @@ func (r *reader) fetch(due, lead uint64) (next uint64) {
 	}
 	lines.Fetch(r.ring.bytes(at, n))
 	return due + n
+}
+
+// awaited are the lines behind that of the header that is awaited, as many as the frame has
+// if it is as large as the last one: asked for while it is awaited, they come
+// with that header and not after it. A larger frame is still being written when
+// its first line comes: see ADR 0075.
+func (r *reader) awaited() []byte {
+	first, end := r.pos|(lineBytes-1)+1, r.pos+r.frame
+	if r.frame > fetchBytes || end <= first || end > r.pos|r.ring.mask+1 {
+		return nil
+	}
+	return r.ring.bytes(first, end-first)
 }
 
 // take copies n bytes and validates them.

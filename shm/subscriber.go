@@ -9,6 +9,7 @@ import (
 
 	"github.com/torq/mycelium/internal/control"
 	"github.com/torq/mycelium/internal/layout"
+	"github.com/torq/mycelium/internal/lines"
 	"github.com/torq/mycelium/internal/segment"
 	"github.com/torq/mycelium/seqlock"
 )
@@ -18,8 +19,9 @@ import (
 const gatherBytes = 8 << 10
 
 const (
-	coldAfter  = 1 << 14 // empty polls after which a lane is looked at every 8th sweep only
-	defaultMax = 1024    // Poll's limit where none is given
+	coldAfter    = 1 << 14 // empty polls after which a lane is looked at every 8th sweep only
+	defaultMax   = 1024    // Poll's limit where none is given
+	awaitedLanes = 16      // lanes whose next frames are fetched while they are awaited, so that these stay in L1
 )
 
 // Subscriber reads the lanes of a topic, or of all topics that match a pattern,
@@ -256,6 +258,9 @@ func (s *Subscriber) pollLane(r *reader, h func(Frame), limit int) (n int, err e
 		if layout.Committed(word, pos) || r.ended || r.overrun(pos) {
 			return s.pollRuns(r, h, 1)
 		}
+		if len(s.lanes) <= awaitedLanes {
+			lines.Fetch(r.awaited())
+		}
 		return 0, s.waits(r)
 	}
 	meta, seq, time := f.meta, f.seq, f.time
@@ -271,7 +276,7 @@ func (s *Subscriber) pollLane(r *reader, h func(Frame), limit int) (n int, err e
 		return 0, s.unusual(r, lappedRaw)
 	}
 	spread(h)(r.topic, r.source, seq, int64(time), uint16(meta>>32), uint8(meta>>48), payload)
-	r.pos, r.want, r.idle = next, seq+1, 0
+	r.pos, r.want, r.frame, r.idle = next, seq+1, next-pos, 0
 	s.counts[layout.SubFrames]++
 	s.counts[layout.SubBytes] += size
 	return 1, nil
