@@ -92,6 +92,28 @@ func TestPanicsInTheMiddleOfAStretch(t *testing.T) {
 	}
 }
 
+// Fear: what was delivered before a panic is counted by the next Poll only, and not if none follows.
+func TestAPanicIsCountedWithoutAnotherPoll(t *testing.T) {
+	p, s, _ := heapPair(t, layout.Geometry{Ring: 1 << 20, MaxMsg: 1 << 10, Step: 64 << 10}, Lossless, Policy{Kind: PolicyFail})
+	for range 10 {
+		_, err := p.Publish(1, make([]byte, 40))
+		must(t, err)
+	}
+	func() {
+		defer func() { _ = recover() }()
+		calls := 0
+		_, err := s.Poll(func(Frame) {
+			if calls++; calls == 7 {
+				panic("handler")
+			}
+		}, 0)
+		must(t, err)
+	}()
+	if frames, bytes := s.counts[layout.SubFrames], s.counts[layout.SubBytes]; frames != 6 || bytes != 6*40 {
+		t.Errorf("%d frames and %d bytes are counted, 6 were delivered", frames, bytes)
+	}
+}
+
 func TestViewShowsWhatPollWould(t *testing.T) {
 	watch(t, time.Minute)
 	p, s, r := heapPair(t, layout.Geometry{Ring: small}, Lossless, Policy{Kind: PolicyFail})

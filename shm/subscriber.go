@@ -203,6 +203,9 @@ func (s *Subscriber) guard(old bool, err *error) {
 		seqlock.StoreRelease32(&s.busy, 0)
 		return
 	}
+	for _, r := range s.lanes { // whatever follows, a View, the lane's end or Close
+		s.settle(r)
+	}
 	defer seqlock.StoreRelease32(&s.busy, 0)
 	addr, ok := faultAddr(v)
 	if !ok {
@@ -338,17 +341,22 @@ func (s *Subscriber) pollRuns(r *reader, h func(Frame), limit int) (n int, err e
 	return n, nil
 }
 
+// settle counts what a deliver that a handler's panic ended had delivered before it.
+func (s *Subscriber) settle(r *reader) {
+	if r.cut {
+		s.counts[layout.SubFrames] += r.want - r.first
+		s.counts[layout.SubBytes] += r.bytes - r.size
+		r.cut = false
+	}
+}
+
 // deliver hands the frames of a validated copy to h, at most limit. A call of h
 // costs the loop every register, so what changes lives where it must be stored
 // anyway, the reader's own pos and want, and little else is kept across the call:
 // ADR 0074.
 func (s *Subscriber) deliver(r *reader, b []byte, h func(Frame), limit int) (n int, err error) {
 	start, end := r.pos, r.pos+uint64(len(b))
-	if r.cut {
-		s.counts[layout.SubFrames] += r.want - r.first
-		s.counts[layout.SubBytes] += r.bytes - r.size
-		r.cut = false
-	}
+	s.settle(r)
 	if r.fresh || r.loose != 0 { // the first frame needs a closer look
 		if f := headerIn(b, 0); f.commit == layout.Commit(start, layout.KindData) {
 			if err := s.resume(r, f.seq); err != nil {

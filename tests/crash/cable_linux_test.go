@@ -4,6 +4,7 @@ package crash
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -45,21 +46,27 @@ var cables atomic.Uint64
 func newCable(t *testing.T, w weather) *cable {
 	t.Helper()
 	if os.Getuid() != 0 {
-		t.Skip("network namespaces are root's")
+		t.Skip("only root may make network namespaces")
 	}
 	c := &cable{weather: w}
 	tag := fmt.Sprintf("myc%d-%d", os.Getpid(), cables.Add(1))
 	for i := range c.ends {
 		c.names[i] = fmt.Sprintf("%s%c", tag, 'a'+i)
 		if out, err := exec.Command("ip", "netns", "add", c.names[i]).CombinedOutput(); err != nil {
-			t.Skipf("no network namespaces here: %v: %s", err, bytes.TrimSpace(out))
+			if errors.Is(err, exec.ErrNotFound) || bytes.Contains(out, []byte("Operation not permitted")) {
+				t.Skipf("no network namespaces here: %v: %s", err, bytes.TrimSpace(out))
+			}
+			t.Fatalf("ip netns add: %v: %s", err, bytes.TrimSpace(out))
 		}
 		t.Cleanup(func() { _ = exec.Command("ip", "netns", "del", c.names[i]).Run() })
 	}
 	for i := range c.ends {
 		var err error
 		if c.ends[i], err = openTUN(c.names[i]); err != nil {
-			t.Skipf("no TUN devices here: %v", err)
+			if errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENODEV) {
+				t.Skipf("no TUN devices here: %v", err)
+			}
+			t.Fatalf("TUN device: %v", err)
 		}
 		t.Cleanup(func() { c.ends[i].Close() })
 		for _, args := range [][]string{
