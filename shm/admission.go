@@ -96,8 +96,9 @@ func (s *Subscriber) take(a admission) error {
 	return nil
 }
 
-// gatherFor is the size of a buffer that holds at least one frame.
-func gatherFor(maxMsg uint64) int { return int(max(gatherBytes, layout.FrameBytes(maxMsg))) }
+// gatherFor is the size of a buffer for what gather takes at once of frames of up to maxMsg
+// bytes: the last frame may lie across gatherBytes.
+func gatherFor(maxMsg uint64) int { return int(gatherBytes + layout.FrameBytes(maxMsg)) }
 
 // gatherBuffer is a buffer of n bytes and, behind its length, of one header: deliver looks
 // at what stands there before it compares where that is.

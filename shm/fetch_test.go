@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/torq/mycelium/internal/layout"
+	"github.com/torq/mycelium/internal/lines"
 )
 
 // A reader that fetches lines that the publisher is writing slows down both.
@@ -27,9 +28,38 @@ func TestFetchLeavesTheWritersLinesAlone(t *testing.T) {
 			t.Errorf("%s: next due at %d, want %d", c.name, next, c.next)
 		}
 	}
-	r.tail, r.frame = ring, 4*fetchBytes
-	if next := r.fetch(0, gatherBytes); next != 4*fetchBytes {
-		t.Errorf("a frame of %d bytes: next due at %d, want behind it", 4*fetchBytes, next)
+}
+
+// The same of large frames, whose lines are asked for while those before them are copied.
+func TestLinesAheadOfACopyAreComplete(t *testing.T) {
+	if !lines.Whole() {
+		t.Skip("this machine copies without asking for lines")
+	}
+	_, _, r := heapPair(t, layout.Geometry{Ring: 64 << 10, MaxMsg: 1 << 10, Step: 8 << 10}, Lossless, Policy{})
+	const n = 8 * 1056
+	ring, none := r.ring.mask+1, ^uint64(0)
+	for _, c := range []struct {
+		name                   string
+		pos, frame, tail, from uint64
+	}{
+		{"complete", ring, 1056, 2 * ring, ring + fetchLead},
+		{"up to the tail", ring, 1056, ring + fetchLead + n, ring + fetchLead},
+		{"one word beyond the tail", ring, 1056, ring + fetchLead + n - 8, none},
+		{"up to the lap's end", 2*ring - fetchLead - n, 1056, 3 * ring, 2*ring - n},
+		{"across the lap's end", 2*ring - fetchLead - n + 32, 1056, 3 * ring, 2 * ring},
+		{"of the next lap, not complete", 2*ring - fetchLead - n + 32, 1056, 2*ring + n - 8, none},
+		{"from the next lap's start", 2*ring - fetchLead, 1056, 3 * ring, 2 * ring},
+		{"small frames", ring, fetchMost, 2 * ring, none},
+	} {
+		r.pos, r.frame, r.tail = c.pos, c.frame, c.tail
+		at := r.ahead(n)
+		if c.from == none {
+			if at != nil {
+				t.Errorf("%s: asks for lines", c.name)
+			}
+		} else if at != r.ring.at(c.from) {
+			t.Errorf("%s: not from %d on", c.name, c.from)
+		}
 	}
 }
 
@@ -47,8 +77,8 @@ func TestAwaitedLinesAreThoseOfTheNextFrame(t *testing.T) {
 		{"at a line's start", ring, 96, ring + 64, ring + 96},
 		{"at a line's middle", ring + 32, 96, ring + 64, ring + 128},
 		{"several lines", ring + 32, 288, ring + 64, ring + 320},
-		{"as large as may be", ring, fetchBytes, ring + 64, ring + fetchBytes},
-		{"larger", ring, fetchBytes + 32, 0, 0},
+		{"as large as may be", ring, fetchMost, ring + 64, ring + fetchMost},
+		{"larger", ring, fetchMost + 32, 0, 0},
 		{"up to the lap's end", 2*ring - 96, 96, 2*ring - 64, 2 * ring},
 		{"across the lap's end", 2*ring - 64, 96, 0, 0},
 	} {

@@ -25,9 +25,10 @@ type Publisher struct {
 	ring      ring
 	pos       uint64 // where the next frame starts
 	seq       uint64 // its sequence
+	bytes     uint64 // payloads before it
 	room      uint64
 	limit     uint64
-	small     uint64 // the largest payload that it takes
+	most      uint64 // the largest payload that it takes
 	protected bool
 	maxMsg    uint64
 	nextBlock uint64 // the index wants the first frame that starts at or after it
@@ -44,7 +45,6 @@ type Publisher struct {
 	probed  int64 // clock at the last lock probe
 	stuck   stall
 	tsc     *clock.TSC
-	bytes   uint64
 	counts  [layout.MetricDeadReleases + 1]uint64
 
 	mem     []byte
@@ -86,7 +86,7 @@ func newPublisher(mem []byte, h layout.LaneHeader, o PublisherOptions, policy Po
 		pos:     h.FirstPos,
 		seq:     h.FirstSeq,
 		maxMsg:  uint64(h.MaxMsg),
-		small:   min(uint64(h.MaxMsg), putMax),
+		most:    uint64(h.MaxMsg),
 		stamp:   o.Timestamps,
 		shift:   uint8(h.BlockShift()),
 		intentL: h.FirstPos,
@@ -95,6 +95,9 @@ func newPublisher(mem []byte, h layout.LaneHeader, o PublisherOptions, policy Po
 		wakeSeq: word32(mem, layout.OffWakeSeq),
 		hdr:     h,
 		policy:  policy,
+	}
+	if !lines.Whole() {
+		p.most = min(p.most, putMax)
 	}
 	p.set.Store(&memberSet{})
 	var err error
@@ -124,20 +127,48 @@ func newPublisher(mem []byte, h layout.LaneHeader, o PublisherOptions, policy Po
 // was published. It returns the frame's sequence. A loop that publishes at full
 // speed runs inside Protect.
 func (p *Publisher) Publish(typ uint16, payload []byte) (seq uint64, err error) {
-	n := uint64(len(payload))
-	next := p.pos + layout.FrameBytes(n)
-	if next > p.room || n > p.small {
+	n, pos := uint64(len(payload)), p.pos
+	next := pos + layout.FrameBytes(n)
+	if next > p.room || n > p.most {
 		return p.publishGuarded(typ, payload)
 	}
 	p.clearNext(next)
-	p.ring.put(p.pos+layout.OffPayload, payload)
-	pos := p.pos
-	p.seal(layout.Meta(uint32(n), typ, 0, p.hdr.Hops), 0)
-	if p.advance(next, n) {
+	f := p.ring.header(pos)
+	i := 0
+	if n > putMax { // no else: small payloads would be spilled for the call, see ADR 0076
+		lines.CopyOwn((*byte)(f.at(0)), payload, p.ring.at(pos+ownLead))
+		i = len(payload)
+	}
+	for ; i+32 <= len(payload); i += 32 {
+		f.put32(payload, i)
+	}
+	if i+16 <= len(payload) {
+		f.put16(payload, i)
+		i += 16
+	}
+	switch { // the rest, together with some that were put
+	case i == len(payload):
+	case n >= 16:
+		f.put16(payload, len(payload)-16)
+	case n >= 8:
+		f.put8(payload, 0)
+		f.put8(payload, len(payload)-8)
+	default:
+		f.putFew(payload)
+	}
+	seq = p.seq
+	f.seal(pos, layout.Meta(uint32(n), typ, 0, p.hdr.Hops), seq, 0)
+	p.advance(next, n)
+	if p.due(pos) {
 		return p.attend(pos)
 	}
-	return p.seq - 1, nil
+	return seq, nil
 }
+
+const (
+	putMax  = 128     // above, a call that copies whole lines is faster than stores of 16 bytes
+	ownLead = 2 << 10 // so far ahead of a large payload lines are taken from who has read them
+)
 
 // publishGuarded is Publish of whatever its fast path does not take, with the
 // recovery from a memory fault where Protect has not set that up.
@@ -164,26 +195,17 @@ func (p *Publisher) publish(typ uint16, payload []byte) (seq uint64, err error) 
 			return 0, err
 		}
 	}
-	next := p.pos + layout.FrameBytes(n)
-	p.clearNext(next)
-	lines.Copy(p.ring.bytes(p.pos+layout.OffPayload, n), payload)
 	pos := p.pos
-	p.seal(layout.Meta(uint32(n), typ, 0, p.hdr.Hops), p.now())
-	p.ownAhead(next, next-pos)
-	if p.advance(next, n) {
+	next := pos + layout.FrameBytes(n)
+	p.clearNext(next)
+	lines.Copy(p.ring.bytes(pos+layout.OffPayload, n), payload)
+	seq = p.seq
+	p.ring.header(pos).seal(pos, layout.Meta(uint32(n), typ, 0, p.hdr.Hops), seq, p.now())
+	p.advance(next, n)
+	if p.due(pos) {
 		return p.attend(pos)
 	}
-	return p.seq - 1, nil
-}
-
-// ownAhead takes lines that a frame as large as the last one will be written to soon
-// from who has read them, while there is credit for that. For small frames the call costs
-// what it saves, and of large ones the first line is needed before the last has come.
-func (p *Publisher) ownAhead(next, size uint64) {
-	const ahead = 1024
-	if size > putMax && size <= 2*ahead+putMax && next+ahead+size <= p.limit {
-		lines.Own(p.ring.bytes(next+ahead, size))
-	}
+	return seq, nil
 }
 
 // markFault tells who looks at the header, if that is still there.
@@ -247,32 +269,34 @@ func (p *Publisher) clearNext(next uint64) { storeRelaxed(p.ring.word(next), 0) 
 
 // seal writes the header of the frame at pos, whose payload is in place and whose
 // successor is clear, and makes it visible.
-func (p *Publisher) seal(meta, time uint64) {
+func (f *frameHeader) seal(pos, meta, seq, time uint64) {
 	if failpoint.Enabled {
 		failpoint.Here("pub.after_copy")
 	}
-	f := p.ring.header(p.pos)
-	f.meta, f.seq, f.time = meta, p.seq, time
+	f.meta, f.seq, f.time = meta, seq, time
 	if failpoint.Enabled {
 		failpoint.Here("pub.before_commit")
 	}
-	seqlock.StoreRelease(&f.commit, layout.Commit(p.pos, layout.KindData)) // SYNC commit/poll
+	seqlock.StoreRelease(&f.commit, layout.Commit(pos, layout.KindData)) // SYNC commit/poll
 	if failpoint.Enabled {
 		failpoint.Here("pub.after_commit")
 	}
 }
 
-// advance moves on from a sealed frame of n bytes to next, and reports whether
-// something that is not due after every frame is due now.
-func (p *Publisher) advance(next, n uint64) (due bool) {
-	due = p.pos >= p.nextBlock || len(p.set.Load().sleepers) != 0
+// advance moves on from a sealed frame of n bytes to next.
+func (p *Publisher) advance(next, n uint64) {
 	p.pos = next
 	p.seq++
 	p.bytes += n
-	return due
 }
 
-// attend does what advance found due after the last frame, the one at pos, and
+// due reports whether something that is not due after every frame is due after the
+// one at pos.
+func (p *Publisher) due(pos uint64) bool {
+	return pos >= p.nextBlock || len(p.set.Load().sleepers) != 0
+}
+
+// attend does what due found after the last frame, the one at pos, and
 // returns that frame's sequence.
 func (p *Publisher) attend(pos uint64) (seq uint64, err error) {
 	seq = p.seq - 1
@@ -371,14 +395,14 @@ func (c *Claim) Commit() (seq uint64) {
 	pos, n := p.pos, uint64(c.n)
 	next := pos + layout.FrameBytes(n)
 	p.clearNext(next)
-	p.seal(layout.Meta(c.n, c.typ, 0, p.hdr.Hops), p.now())
-	due := p.advance(next, n)
+	seq = p.seq
+	p.ring.header(pos).seal(pos, layout.Meta(c.n, c.typ, 0, p.hdr.Hops), seq, p.now())
+	p.advance(next, n)
 	p.endClaim()
-	if due {
+	if p.due(pos) {
 		seq, _ = p.attend(pos)
-		return seq
 	}
-	return p.seq - 1
+	return seq
 }
 
 // commitGuarded is Commit outside Protect, with the recovery from a memory fault for

@@ -206,12 +206,14 @@ func (r *reader) gather(buf []byte, limit int) (n uint64, v verdict) {
 	end := min(lap, start+uint64(len(buf)))
 	r.front = false
 	if r.bulk {
-		stretch := min(end, start+uint64(min(limit, len(buf)))*r.frame, start+max(gatherBytes, r.frame))
+		// Whole frames, if all are as large as the last one: what is cut is copied twice.
+		count := min(uint64(limit), gatherBytes/max(r.frame, 1)+1)
+		stretch := min(end, start+count*r.frame)
 		if r.tail < stretch+gatherBytes { // what lies behind is fetched, see fetch
 			r.tail = atomic.LoadUint64(r.tailHint) // SYNC tail/bulk
 		}
 		if r.tail >= stretch && stretch > start { // no frame was delivered yet: no guess
-			return r.take(buf, stretch-start)
+			return r.take(buf, stretch-start, r.ahead(stretch-start))
 		}
 		r.bulk = false
 	}
@@ -240,12 +242,13 @@ func (r *reader) gather(buf []byte, limit int) (n uint64, v verdict) {
 		return 0, r.special(start, lap)
 	}
 	r.bulk = n > gatherBytes/2
-	return r.take(buf, n)
+	return r.take(buf, n, nil)
 }
 
 const (
-	lineBytes  = 64  // a cache line, where lines.Fetch does anything
-	fetchBytes = 512 // at a time: half as many lines as a core asks for at once
+	fetchBytes = 512     // at a time: half as many lines as a core asks for at once
+	fetchMost  = 512     // larger frames are fetched while they are copied: handlers take less long than that
+	fetchLead  = 2 << 10 // that far behind what is copied then
 	noFetch    = ^uint64(0)
 )
 
@@ -254,12 +257,25 @@ const (
 // while handlers run. It returns where the next part is due. What is not complete yet
 // is left to the publisher, which is writing there.
 func (r *reader) fetch(due, lead uint64) (next uint64) {
-	at, n := due+lead, max(fetchBytes, r.frame)
-	if at+n > min(r.tail, at|r.ring.mask+1) {
+	at := due + lead
+	if at+fetchBytes > min(r.tail, at|r.ring.mask+1) {
 		return noFetch
 	}
-	lines.Fetch(r.ring.bytes(at, n))
-	return due + n
+	lines.Fetch(r.ring.bytes(at, fetchBytes))
+	return due + fetchBytes
+}
+
+// ahead is where the lines are that are asked for while n bytes of large frames are
+// copied, one for one: nil if not all are complete, or the copy asks for none.
+func (r *reader) ahead(n uint64) *byte {
+	at := r.pos + fetchLead
+	if lap := at | r.ring.mask + 1; at+n > lap {
+		at = lap
+	}
+	if r.frame <= fetchMost || at+n > r.tail || n < lines.Bytes || !lines.Whole() {
+		return nil
+	}
+	return r.ring.at(at)
 }
 
 // awaited are the lines behind that of the header that is awaited, as many as the frame has
@@ -267,16 +283,22 @@ func (r *reader) fetch(due, lead uint64) (next uint64) {
 // with that header and not after it. A larger frame is still being written when
 // its first line comes: see ADR 0075.
 func (r *reader) awaited() []byte {
-	first, end := r.pos|(lineBytes-1)+1, r.pos+r.frame
-	if r.frame > fetchBytes || end <= first || end > r.pos|r.ring.mask+1 {
+	first, end := r.pos|(lines.Bytes-1)+1, r.pos+r.frame
+	if r.frame > fetchMost || end <= first || end > r.pos|r.ring.mask+1 {
 		return nil
 	}
 	return r.ring.bytes(first, end-first)
 }
 
-// take copies n bytes and validates them.
-func (r *reader) take(buf []byte, n uint64) (uint64, verdict) {
-	copy(buf, r.ring.bytes(r.pos, n))
+// take copies n bytes, asks for what lies ahead meanwhile, unless that is nil, and
+// validates the copy.
+func (r *reader) take(buf []byte, n uint64, ahead *byte) (uint64, verdict) {
+	from := r.ring.bytes(r.pos, n)
+	if ahead == nil {
+		copy(buf, from)
+	} else {
+		lines.CopyFetch(&buf[0], from, ahead)
+	}
 	seqlock.LoadLoad()
 	if r.overrun(r.pos) {
 		return 0, lappedRaw

@@ -1,11 +1,14 @@
 package shm
 
 import (
+	"bytes"
 	"reflect"
 	"testing"
+	"time"
 
 	"github.com/torq/mycelium/internal/control"
 	"github.com/torq/mycelium/internal/layout"
+	"github.com/torq/mycelium/internal/lines"
 )
 
 // heapLane is a lane in ordinary memory, so that the race detector sees it.
@@ -73,5 +76,49 @@ func TestSpreadHandsEveryFieldOver(t *testing.T) {
 	}
 	if n := reflect.TypeFor[Frame]().NumField(); n != 7 || len(got) != 2 {
 		t.Errorf("a Frame has %d fields, spread 7; %d calls", n, len(got))
+	}
+}
+
+// Fear: a copy in a few large stores misses the ends of a payload, or writes beyond them,
+// at some length or at some place in a line. Every length up to several lines goes through
+// Publish with and without Protect, at every place that a frame can have in a line; the
+// words behind a frame must be those that were there, but for the next header's commit.
+func TestPayloadsOfEveryLengthArriveWhole(t *testing.T) {
+	watch(t, time.Minute)
+	const most = 5 * lines.Bytes
+	p, s, r := heapPair(t, layout.Geometry{Ring: 64 << 10, MaxMsg: 1 << 10, Step: 8 << 10}, Lossless, Policy{Timeout: -1})
+	payload := make([]byte, most)
+	for i := range payload {
+		payload[i] = byte(i*7 + 1)
+	}
+	publishAll := func() error {
+		for n := range most + 1 {
+			next := p.pos + layout.FrameBytes(uint64(n))
+			fast := next+lines.Bytes < p.limit
+			if fast {
+				copy(r.ring.bytes(next, lines.Bytes), bytes.Repeat([]byte{0xee}, lines.Bytes))
+			}
+			if _, err := p.Publish(1, payload[:n]); err != nil {
+				return err
+			}
+			if rest := r.ring.bytes(next, lines.Bytes); fast && !bytes.Equal(rest, append(make([]byte, 8), bytes.Repeat([]byte{0xee}, lines.Bytes-8)...)) {
+				t.Fatalf("%d bytes: behind the frame lies % x", n, rest)
+			}
+			got := -1
+			for got < 0 {
+				if _, err := s.Poll(func(f Frame) {
+					if got = len(f.Payload); got != n || !bytes.Equal(f.Payload, payload[:n]) {
+						t.Errorf("%d bytes: % x arrived", n, f.Payload)
+					}
+				}, 0); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	}
+	must(t, publishAll())
+	for range 4 { // each round begins at another place
+		must(t, p.Protect(publishAll))
 	}
 }

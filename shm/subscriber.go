@@ -14,7 +14,7 @@ import (
 	"github.com/torq/mycelium/seqlock"
 )
 
-// gatherBytes is how much is copied and validated at once, or one larger frame:
+// gatherBytes is how much is copied and validated at once, rounded up to whole frames:
 // small enough to stay in L1 beside the ring's lines that were fetched ahead.
 const gatherBytes = 8 << 10
 
@@ -367,7 +367,7 @@ func (s *Subscriber) deliver(r *reader, b []byte, h func(Frame), limit int) (n i
 	r.first, r.bytes, r.size, r.cut, r.idle = r.want, 0, 0, true, 0
 	last := r.first + uint64(limit)
 	r.due = start
-	if !r.bulk {
+	if !r.bulk || r.frame > fetchMost {
 		r.due = noFetch
 	}
 	call := spread(h)

@@ -72,27 +72,38 @@ func (r *ring) bytes(pos, n uint64) []byte {
 	return unsafe.Slice((*byte)(unsafe.Add(r.base, pos&r.mask)), n)
 }
 
-// putMax is the most that put is for: above, a memmove is faster.
-const putMax = 256
+// put32, put16 and put8 copy so many bytes of b, from i on, to the same place in the payload of
+// a frame in the ring: without a call, since what lives across a call is stored to the stack
+// first, and a publisher's stores are what its rate hangs on (ADR 0015).
+// Precondition: both have them.
+func (f *frameHeader) put32(b []byte, i int) {
+	to, from := (*[32]byte)(f.at(i)), (*[32]byte)(unsafe.Add(unsafe.Pointer(unsafe.SliceData(b)), i))
+	*(*[16]byte)(to[:16]) = *(*[16]byte)(from[:16])
+	*(*[16]byte)(to[16:]) = *(*[16]byte)(from[16:])
+}
 
-// put copies b to a position in as few stores as there are without a call: what
-// lives across a call is stored to the stack first, and a publisher's stores are
-// what its rate hangs on (ADR 0015).
-// Precondition: as bytes.
-func (r *ring) put(pos uint64, b []byte) {
-	to, from, n := unsafe.Add(r.base, pos&r.mask), unsafe.Pointer(unsafe.SliceData(b)), len(b)
-	i := 0
-	for ; i+16 <= n; i += 16 {
-		*(*[16]byte)(unsafe.Add(to, i)) = *(*[16]byte)(unsafe.Add(from, i))
-	}
-	if i+8 <= n {
-		*(*uint64)(unsafe.Add(to, i)) = *(*uint64)(unsafe.Add(from, i))
-		i += 8
-	}
-	for ; i < n; i++ { // no pointer is formed at n: it would be past the slice
-		*(*byte)(unsafe.Add(to, i)) = *(*byte)(unsafe.Add(from, i))
+func (f *frameHeader) put16(b []byte, i int) {
+	*(*[16]byte)(f.at(i)) = *(*[16]byte)(unsafe.Add(unsafe.Pointer(unsafe.SliceData(b)), i))
+}
+
+func (f *frameHeader) put8(b []byte, i int) {
+	*(*uint64)(f.at(i)) = *(*uint64)(unsafe.Add(unsafe.Pointer(unsafe.SliceData(b)), i))
+}
+
+// putFew copies the less than 8 bytes of b.
+func (f *frameHeader) putFew(b []byte) {
+	for i := range b {
+		*(*byte)(f.at(i)) = b[i]
 	}
 }
+
+// at is where a frame's payload has its i-th byte.
+func (f *frameHeader) at(i int) unsafe.Pointer {
+	return unsafe.Add(unsafe.Pointer(f), layout.OffPayload+i)
+}
+
+// at is the byte at a position.
+func (r *ring) at(pos uint64) *byte { return (*byte)(unsafe.Add(r.base, pos&r.mask)) }
 
 // word64 and word32 view a shared word of a segment header.
 func word64(mem []byte, off uint64) *uint64 {

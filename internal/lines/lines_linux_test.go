@@ -18,7 +18,5 @@ func TestHintsTouchNothing(t *testing.T) {
 	for _, n := range []int{0, 1, 63, 64, 65, 512, len(mem)} {
 		lines.Fetch(mem[:n])
 		lines.Fetch(mem[len(mem)-n:])
-		lines.Own(mem[:n])
-		lines.Own(mem[len(mem)-n:])
 	}
 }

@@ -8,6 +8,22 @@ import (
 	"github.com/torq/mycelium/internal/lines"
 )
 
+// ways are the ways to copy that are worth their call here, from so many bytes on. What
+// is asked for lies at ahead.
+func ways(ahead *byte) map[string]way {
+	all := map[string]way{"Copy": {0, lines.Copy}}
+	if lines.Whole() {
+		all["CopyFetch"] = way{lines.Bytes, func(to, from []byte) { lines.CopyFetch(&to[0], from, ahead) }}
+		all["CopyOwn"] = way{lines.Bytes, func(to, from []byte) { lines.CopyOwn(&to[0], from, ahead) }}
+	}
+	return all
+}
+
+type way struct {
+	least int
+	copy  func(to, from []byte)
+}
+
 // TestCopyWritesItsBytesAndNoOthers goes through every length up to some lines, at
 // every place in a line that either side can have.
 func TestCopyWritesItsBytesAndNoOthers(t *testing.T) {
@@ -17,16 +33,18 @@ func TestCopyWritesItsBytesAndNoOthers(t *testing.T) {
 		source[i] = byte(i*7 + 1)
 	}
 	got, want := make([]byte, most+2*margin), make([]byte, most+2*margin)
-	for n := range most + 1 {
-		for at := range 64 {
-			from := source[(at*5)%64:][:n]
-			for i := range got {
-				got[i], want[i] = 0xee, 0xee
-			}
-			copy(want[margin+at:], from)
-			lines.Copy(got[margin+at:], from)
-			if !bytes.Equal(got, want) {
-				t.Fatalf("%d bytes to place %d of a line:\n% x\nwant\n% x", n, at, got, want)
+	for name, w := range ways(&source[0]) {
+		for n := w.least; n <= most; n++ {
+			for at := range 64 {
+				from := source[(at*5)%64:][:n]
+				for i := range got {
+					got[i], want[i] = 0xee, 0xee
+				}
+				copy(want[margin+at:], from)
+				w.copy(got[margin+at:], from)
+				if !bytes.Equal(got, want) {
+					t.Fatalf("%s: %d bytes to place %d of a line:\n% x\nwant\n% x", name, n, at, got, want)
+				}
 			}
 		}
 	}

@@ -8,20 +8,27 @@ import (
 	"golang.org/x/sys/cpu"
 )
 
-// lineBytes is the size of a cache line.
-const lineBytes = 64
-
 // whole reports whether one store can fill a line. Processors that have AVX-512
 // without VBMI2 (Skylake, Cascade Lake) slow down for a while when they use it.
 var whole = cpu.X86.HasAVX512F && cpu.X86.HasAVX512VBMI2
 
 // Precondition: to is as long as from.
 func copyLines(to, from []byte) {
-	if !whole || len(from) < lineBytes {
+	if !whole || len(from) < Bytes {
 		copy(to, from)
 		return
 	}
 	fill(unsafe.Pointer(unsafe.SliceData(to)), unsafe.Pointer(unsafe.SliceData(from)), uint64(len(from)))
+}
+
+// Precondition: that of CopyFetch.
+func copyFetch(to *byte, from []byte, ahead *byte) {
+	fillFetch(unsafe.Pointer(to), unsafe.Pointer(unsafe.SliceData(from)), uint64(len(from)), unsafe.Pointer(ahead))
+}
+
+// Precondition: that of CopyOwn.
+func copyOwn(to *byte, from []byte, ahead *byte) {
+	fillOwn(unsafe.Pointer(to), unsafe.Pointer(unsafe.SliceData(from)), uint64(len(from)), unsafe.Pointer(ahead))
 }
 
 func fetchLines(b []byte) {
@@ -30,23 +37,22 @@ func fetchLines(b []byte) {
 	}
 }
 
-func ownLines(b []byte) {
-	if len(b) > 0 {
-		own(unsafe.Pointer(unsafe.SliceData(b)), uint64(len(b)))
-	}
-}
-
-// fill copies n >= lineBytes bytes, each whole line of to with one store.
+// fill copies n >= Bytes bytes, each whole line of to with one store.
 //
 //go:noescape
 func fill(to, from unsafe.Pointer, n uint64)
+
+// fillFetch is fill, and has one line from ahead on brought near with each store.
+//
+//go:noescape
+func fillFetch(to, from unsafe.Pointer, n uint64, ahead unsafe.Pointer)
+
+// fillOwn is fillFetch, and takes those lines from others.
+//
+//go:noescape
+func fillOwn(to, from unsafe.Pointer, n uint64, ahead unsafe.Pointer)
 
 // fetch has the lines of n > 0 bytes from p on brought near.
 //
 //go:noescape
 func fetch(p unsafe.Pointer, n uint64)
-
-// own has the lines of n > 0 bytes from p on brought near, and taken from others.
-//
-//go:noescape
-func own(p unsafe.Pointer, n uint64)
