@@ -136,7 +136,7 @@ func (p *Publisher) Publish(typ uint16, payload []byte) (seq uint64, err error) 
 	f := p.ring.header(pos)
 	i := 0
 	if n > putMax { // no else: small payloads would be spilled for the call, see ADR 0076
-		lines.CopyOwn((*byte)(f.at(0)), payload, p.ring.at(pos+ownLead))
+		lines.CopyOwn((*byte)(f.at(0)), payload, p.ring.at(p.ahead(n)))
 		i = len(payload)
 	}
 	for ; i+32 <= len(payload); i += 32 {
@@ -165,9 +165,18 @@ func (p *Publisher) Publish(typ uint16, payload []byte) (seq uint64, err error) 
 	return seq, nil
 }
 
+// ahead is where the lines are that are taken while the n bytes of a large payload are copied,
+// one for one: as far as there is credit, since beyond that somebody may be reading.
+func (p *Publisher) ahead(n uint64) uint64 {
+	if at := p.pos + ownLead; at+n <= p.limit {
+		return at
+	}
+	return p.pos
+}
+
 const (
 	putMax  = 128     // above, a call that copies whole lines is faster than stores of 16 bytes
-	ownLead = 2 << 10 // so far ahead of a large payload lines are taken from who has read them
+	ownLead = 2 << 10 // so far ahead of what is copied lines are taken from who has read them
 )
 
 // publishGuarded is Publish of whatever its fast path does not take, with the
