@@ -136,8 +136,18 @@ func (p *Publisher) refill(need uint64, wait bool) (err error) {
 	return err
 }
 
+// refillEarly refills while a frame or two still fit, if there is credit: after a frame
+// that is visible, so that no frame waits for what a refill costs (ADR 0077).
+func (p *Publisher) refillEarly() {
+	for again := true; again; {
+		again, _ = p.tryRefill(nil, p.pos+p.hdr.Step, false)
+	}
+	p.setRoom()
+}
+
 // tryRefill is refill until the cursor file of a member goes away under it; that
-// member is evicted, and again is true.
+// member is evicted, and again is true. Without a round it waits for nobody and
+// leaves all as it is where there is no credit.
 func (p *Publisher) tryRefill(st *round, need uint64, wait bool) (again bool, err error) {
 	var set *memberSet
 	done := false
@@ -165,10 +175,14 @@ func (p *Publisher) tryRefill(st *round, need uint64, wait bool) (again bool, er
 		runtime.KeepAlive(set) // the mappings behind the words live as long as their members
 		if seqlock.Diff(lim, need) >= 0 {
 			p.grant(need, lim)
-			if st.start != 0 {
+			if st != nil && st.start != 0 {
 				p.counts[layout.MetricBackpressureNs] += uint64(clock.Mono() - st.start)
 			}
 			p.stuck = stall{}
+			done = true
+			return false, nil
+		}
+		if st == nil {
 			done = true
 			return false, nil
 		}

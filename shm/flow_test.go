@@ -525,3 +525,35 @@ func TestPoliciesAreNamed(t *testing.T) {
 		}
 	}
 }
+
+// Fear: a frame waits for a refill that could have been done while nobody waited, or one
+// that was done early takes more than there is, or counts as backpressure.
+func TestRefillsComeBeforeTheyAreNeeded(t *testing.T) {
+	watch(t, time.Minute)
+	p, s, _ := heapPair(t, layout.Geometry{Ring: 64 << 10, MaxMsg: 1 << 10, Step: 8 << 10}, Lossless, Policy{Kind: PolicyFail})
+	payload := make([]byte, 64)
+	frame := layout.FrameBytes(uint64(len(payload)))
+	_, err := p.Publish(1, payload)
+	must(t, err)
+	for range 5 * p.hdr.Ring / frame {
+		if left := p.intentL - p.pos; left < frame+layout.Align {
+			t.Fatalf("%d bytes of credit are left at %d, though the subscriber reads", left, p.pos)
+		}
+		_, err := p.Publish(1, payload)
+		must(t, err)
+		_, err = s.Poll(func(Frame) {}, 0)
+		must(t, err)
+	}
+	n := 0
+	for ; ; n++ { // and now nobody reads
+		if p.counts[layout.MetricBackpressure] != 0 {
+			t.Fatalf("backpressure with %d frames in the ring", n)
+		}
+		if _, err := p.Publish(1, payload); err != nil {
+			break
+		}
+	}
+	if room := p.hdr.Ring - p.hdr.Step; uint64(n)*frame < room {
+		t.Errorf("%d frames of %d bytes filled a ring of %d", n, frame, p.hdr.Ring)
+	}
+}

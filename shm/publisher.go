@@ -309,10 +309,13 @@ func (p *Publisher) due(pos uint64) bool {
 // returns that frame's sequence.
 func (p *Publisher) attend(pos uint64) (seq uint64, err error) {
 	seq = p.seq - 1
+	p.wake()
 	if pos >= p.nextBlock {
 		p.indexFrame(pos, seq)
+		if p.intentL-p.pos < 2<<p.shift {
+			p.refillEarly()
+		}
 	}
-	p.wake()
 	return seq, nil
 }
 
