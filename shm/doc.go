@@ -65,6 +65,7 @@
 //	    copy m behind the header; length, type, sequence, time
 //	    [p] = p|1, release                // SYNC commit/poll: visible from here on
 //	    wake whoever is parked
+//	    little credit left: refill, if nobody has to be waited for   // ADR 0077
 //
 //	Poll(h):
 //	    [p] is no commit for p, acquire   // SYNC commit/poll
