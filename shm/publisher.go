@@ -136,7 +136,7 @@ func (p *Publisher) Publish(typ uint16, payload []byte) (seq uint64, err error) 
 	f := p.ring.header(pos)
 	i := 0
 	if n > putMax { // no else: small payloads would be spilled for the call, see ADR 0076
-		lines.CopyOwn((*byte)(f.at(0)), payload, p.ring.at(p.ahead(n)))
+		lines.CopyOwn((*byte)(f.at(0)), payload, p.ring.at(p.ahead(pos, n)))
 		i = len(payload)
 	}
 	for ; i+32 <= len(payload); i += 32 {
@@ -165,13 +165,25 @@ func (p *Publisher) Publish(typ uint16, payload []byte) (seq uint64, err error) 
 	return seq, nil
 }
 
-// ahead is where the lines are that are taken while the n bytes of a large payload are copied,
-// one for one: as far as there is credit, since beyond that somebody may be reading.
-func (p *Publisher) ahead(n uint64) uint64 {
-	if at := p.pos + ownLead; at+n <= p.limit {
+// ahead is where the lines are that are taken while the n bytes of a large payload are copied
+// to the frame at pos, one for one: as far as there is credit, since beyond that somebody may
+// be reading.
+func (p *Publisher) ahead(pos, n uint64) uint64 {
+	if at := pos + ownLead; at+n <= p.limit {
 		return at
 	}
-	return p.pos
+	return pos
+}
+
+// fill copies a payload to the frame at pos, off the fast path.
+func (p *Publisher) fill(pos uint64, payload []byte) {
+	n := uint64(len(payload))
+	to := p.ring.bytes(pos+layout.OffPayload, n)
+	if n > putMax && lines.Whole() {
+		lines.CopyOwn(&to[0], payload, p.ring.at(p.ahead(pos, n)))
+	} else {
+		lines.Copy(to, payload)
+	}
 }
 
 const (
@@ -207,7 +219,7 @@ func (p *Publisher) publish(typ uint16, payload []byte) (seq uint64, err error) 
 	pos := p.pos
 	next := pos + layout.FrameBytes(n)
 	p.clearNext(next)
-	lines.Copy(p.ring.bytes(pos+layout.OffPayload, n), payload)
+	p.fill(pos, payload)
 	seq = p.seq
 	p.ring.header(pos).seal(pos, layout.Meta(uint32(n), typ, 0, p.hdr.Hops), seq, p.now())
 	p.advance(next, n)
@@ -520,7 +532,7 @@ func (p *Publisher) publishPart(msgs []Message) (n int, err error) {
 		*p.ring.word(pos + layout.OffLen) = layout.Meta(uint32(len(m.Payload)), m.Type, 0, p.hdr.Hops)
 		*p.ring.word(pos + layout.OffSeq) = p.seq + uint64(i)
 		*p.ring.word(pos + layout.OffTime) = p.now()
-		lines.Copy(p.ring.bytes(pos+layout.OffPayload, uint64(len(m.Payload))), m.Payload)
+		p.fill(pos, m.Payload)
 		if i > 0 {
 			storeRelaxed(p.ring.word(pos), layout.Commit(pos, layout.KindData))
 		}
