@@ -138,6 +138,10 @@ type measured struct {
 	parks     uint64
 }
 
+// warmShare is the part of a round that goes before what is measured: workers that were
+// idle are interrupted several times as often in their first 15 ms.
+const warmShare = 5
+
 // measure runs pairs of jobs, of which the second measures and is prepared
 // first. With an error it returns nil, unless ctx has ended after a round.
 func (o LatencyOptions) measure(ctx context.Context, env Env, bare, onBus [2]job) (*measured, error) {
@@ -162,7 +166,7 @@ func (o LatencyOptions) measure(ctx context.Context, env Env, bare, onBus [2]job
 			j := &jobs[i]
 			// A topic of its own for each round: nothing is left of the one before.
 			j.Topic, j.Reply = fmt.Sprintf("bench.ping.%d", run), fmt.Sprintf("bench.pong.%d", run)
-			j.Round, j.Size, j.Count, j.Warmup, j.PauseNs = run, o.Size, per, per/20+1, wakePauseNs
+			j.Round, j.Size, j.Count, j.Warmup, j.PauseNs = run, o.Size, per, per/warmShare+1, wakePauseNs
 			j.Yield = oversubscribed(2, o.CPUs)
 		}
 		r, err := t.do(ctx, assignment{t.procs[1], jobs[1]}, assignment{t.procs[0], jobs[0]})
