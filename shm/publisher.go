@@ -96,7 +96,7 @@ func newPublisher(mem []byte, h layout.LaneHeader, o PublisherOptions, policy Po
 		hdr:     h,
 		policy:  policy,
 	}
-	if !lines.Whole() {
+	if !lines.Hints {
 		p.most = min(p.most, putMax)
 	}
 	p.set.Store(&memberSet{})
@@ -179,7 +179,7 @@ func (p *Publisher) ahead(pos, n uint64) uint64 {
 func (p *Publisher) fill(pos uint64, payload []byte) {
 	n := uint64(len(payload))
 	to := p.ring.bytes(pos+layout.OffPayload, n)
-	if n > putMax && lines.Whole() {
+	if n > putMax && lines.Hints {
 		lines.CopyOwn(&to[0], payload, p.ring.at(p.ahead(pos, n)))
 	} else {
 		lines.Copy(to, payload)

@@ -272,7 +272,7 @@ func (r *reader) ahead(n uint64) *byte {
 	if lap := at | r.ring.mask + 1; at+n > lap {
 		at = lap
 	}
-	if r.frame <= fetchMost || at+n > r.tail || n < lines.Bytes || !lines.Whole() {
+	if r.frame <= fetchMost || at+n > r.tail || n < lines.Bytes || !lines.Hints {
 		return nil
 	}
 	return r.ring.at(at)

@@ -131,15 +131,19 @@ func TestInterruptedMeasurementReportsWhatWasComplete(t *testing.T) {
 }
 
 func TestWakeUpsAreAllSeen(t *testing.T) {
-	r, err := MeasureWake(watchdog(t), testEnv, LatencyOptions{Size: 8, Count: 60, Runs: 2})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if r.Count != 60 || r.WakeP50 <= 0 || r.FutexP50 <= 0 || r.RatioWake != r.WakeP50/r.FutexP50 {
-		t.Errorf("%+v", r)
-	}
-	if r.Parks == 0 {
-		t.Error("the subscriber never slept: this measured something else")
+	for ctx := watchdog(t); ; {
+		r, err := MeasureWake(ctx, testEnv, LatencyOptions{Size: 8, Count: 60, Runs: 2})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.Count != 60 || r.WakeP50 <= 0 || r.FutexP50 <= 0 || r.RatioWake != r.WakeP50/r.FutexP50 {
+			t.Errorf("%+v", r)
+		}
+		if r.Parks > 0 {
+			return
+		}
+		// It never slept: a busy machine kept it from the processor while all 20 ms of it
+		// were published. Once more, until the watchdog says that it never does.
 	}
 }
 

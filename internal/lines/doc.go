@@ -3,15 +3,11 @@
 // brings, is in ADR 0070 and 0076.
 //
 // The assembly is for amd64. Elsewhere, and under the race detector, which sees no
-// assembly, every copy is copy, and Fetch does nothing.
+// assembly, Copy is copy, Fetch does nothing, and there are no Hints.
 package lines
 
 // Bytes is the size of a cache line.
 const Bytes = 64
-
-// Whole reports whether this machine fills a line with one store, so that CopyFetch and
-// CopyOwn are worth their call.
-func Whole() bool { return whole }
 
 // Copy copies from to the first len(from) bytes of to, which must be at least as
 // long and must not overlap it. In which order the bytes appear is not defined. It
@@ -23,7 +19,7 @@ func Copy(to, from []byte) { copyLines(to[:len(from)], from) }
 // one from ahead on, to be read soon, as Fetch does: as many as it copies and at most two
 // more.
 //
-// Preconditions, which it does not check: Whole; len(from) >= Bytes; there is room.
+// Preconditions, which it does not check: Hints; len(from) >= Bytes; there is room.
 func CopyFetch(to *byte, from []byte, ahead *byte) { copyFetch(to, from, ahead) }
 
 // CopyOwn is CopyFetch for lines that are to be written: other cores lose them. It has its

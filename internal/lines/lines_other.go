@@ -2,12 +2,13 @@
 
 package lines
 
-const whole = false
+// Hints reports whether CopyFetch and CopyOwn may be called: where assembly is.
+const Hints = false
 
 func copyLines(to, from []byte) { copy(to, from) }
 
-func copyFetch(*byte, []byte, *byte) { panic("lines: CopyFetch where Whole is false") }
+func copyFetch(*byte, []byte, *byte) { panic("lines: CopyFetch where there are no hints") }
 
-func copyOwn(*byte, []byte, *byte) { panic("lines: CopyOwn where Whole is false") }
+func copyOwn(*byte, []byte, *byte) { panic("lines: CopyOwn where there are no hints") }
 
 func fetchLines([]byte) {}

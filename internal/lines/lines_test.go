@@ -8,14 +8,18 @@ import (
 	"github.com/torq/mycelium/internal/lines"
 )
 
-// ways are the ways to copy that are worth their call here, from so many bytes on. What
+// ways are the ways to copy that there are here, from so many bytes on. What
 // is asked for lies at ahead.
 func ways(ahead *byte) map[string]way {
 	all := map[string]way{"Copy": {0, lines.Copy}}
-	if lines.Whole() {
-		all["CopyFetch"] = way{lines.Bytes, func(to, from []byte) { lines.CopyFetch(&to[0], from, ahead) }}
-		all["CopyOwn"] = way{lines.Bytes, func(to, from []byte) { lines.CopyOwn(&to[0], from, ahead) }}
+	if !lines.Hints {
+		return all
 	}
+	fetch := func(to, from []byte) { lines.CopyFetch(&to[0], from, ahead) }
+	own := func(to, from []byte) { lines.CopyOwn(&to[0], from, ahead) }
+	all["CopyFetch"], all["CopyOwn"] = way{lines.Bytes, fetch}, way{lines.Bytes, own}
+	all["CopyFetch by quarters"] = way{lines.Bytes, func(to, from []byte) { lines.ByQuarters(func() { fetch(to, from) }) }}
+	all["CopyOwn by quarters"] = way{lines.Bytes, func(to, from []byte) { lines.ByQuarters(func() { own(to, from) }) }}
 	return all
 }
 

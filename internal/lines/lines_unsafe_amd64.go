@@ -8,6 +8,9 @@ import (
 	"golang.org/x/sys/cpu"
 )
 
+// Hints reports whether CopyFetch and CopyOwn may be called: where assembly is.
+const Hints = true
+
 // whole reports whether one store can fill a line. Processors that have AVX-512
 // without VBMI2 (Skylake, Cascade Lake) slow down for a while when they use it.
 var whole = cpu.X86.HasAVX512F && cpu.X86.HasAVX512VBMI2
@@ -37,12 +40,13 @@ func fetchLines(b []byte) {
 	}
 }
 
-// fill copies n >= Bytes bytes, each whole line of to with one store.
+// fill copies n >= Bytes bytes, each whole line of to with one store. Precondition: whole.
 //
 //go:noescape
 func fill(to, from unsafe.Pointer, n uint64)
 
-// fillFetch is fill, and has one line from ahead on brought near with each store.
+// fillFetch copies n >= Bytes bytes, and has one line from ahead on brought near with each
+// that it copies.
 //
 //go:noescape
 func fillFetch(to, from unsafe.Pointer, n uint64, ahead unsafe.Pointer)
