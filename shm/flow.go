@@ -136,9 +136,13 @@ func (p *Publisher) refill(need uint64, wait bool) (err error) {
 	return err
 }
 
-// refillEarly refills while a frame or two still fit, if there is credit: after a frame
-// that is visible, so that no frame waits for what a refill costs (ADR 0077).
+// refillEarly refills before the credit is used up, if there is more: after a frame that
+// is visible, so that no frame waits for what a refill costs (ADR 0077). A lane that the
+// directory gave up gets no more: makeRoom says so when what is left is used up.
 func (p *Publisher) refillEarly() {
+	if p.lost.Load() {
+		return
+	}
 	for again := true; again; {
 		again, _ = p.tryRefill(nil, p.pos+p.hdr.Step, false)
 	}

@@ -557,3 +557,25 @@ func TestRefillsComeBeforeTheyAreNeeded(t *testing.T) {
 		t.Errorf("%d frames of %d bytes filled a ring of %d", n, frame, p.hdr.Ring)
 	}
 }
+
+// Fear: credit that comes early keeps a publisher from hearing that its lane was given up.
+func TestALaneThatWasGivenUpGetsNoMoreCredit(t *testing.T) {
+	p, s, _ := heapPair(t, layout.Geometry{Ring: 1 << 20, MaxMsg: 1 << 10, Step: 8 << 10}, Lossless, Policy{Kind: PolicyFail})
+	payload := make([]byte, 64)
+	_, err := p.Publish(1, payload)
+	must(t, err)
+	p.lost.Store(true)
+	for sent := uint64(0); ; sent += layout.FrameBytes(64) {
+		if _, err = p.Publish(1, payload); err != nil {
+			break
+		}
+		if sent > p.hdr.Step {
+			t.Fatalf("%d bytes went out since, of steps of %d", sent, p.hdr.Step)
+		}
+		_, err = s.Poll(func(Frame) {}, 0)
+		must(t, err)
+	}
+	if !errors.Is(err, ErrClosed) {
+		t.Errorf("%v, want ErrClosed", err)
+	}
+}
