@@ -66,7 +66,7 @@ func startHosts(t *testing.T, rules ...string) []*host {
 	all := make([]*host, len(rules))
 	addrs := make([]string, len(rules))
 	for i := range rules {
-		all[i], addrs[i] = &host{}, "127.0.0.1:"+freePort(t)
+		all[i], addrs[i] = &host{}, freeAddr(t)
 	}
 	startForwarders(t, all, addrs, "50ms", rules)
 	return all
@@ -92,15 +92,16 @@ func startForwarders(t *testing.T, all []*host, addrs []string, beat string, rul
 	}
 }
 
-func freePort(t *testing.T) string {
+// freeAddr is an address that nobody listens on, of 127.0.0.2: connections go out from
+// ports of 127.0.0.1, and one of theirs may be any that was free a moment ago.
+func freeAddr(t *testing.T) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	ln, err := net.Listen("tcp", "127.0.0.2:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer ln.Close()
-	_, port, _ := strings.Cut(ln.Addr().String(), ":")
-	return port
+	return ln.Addr().String()
 }
 
 // forward starts the host's forwarder.
