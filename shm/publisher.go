@@ -20,15 +20,15 @@ import (
 type Publisher struct {
 	// The publishing goroutine's own state. A frame fits without more ado if it
 	// ends at or before limit: the end of the lap, the intent. room is the same
-	// for the unguarded fast path, 0 where that is closed: outside Protect, while
-	// a claim is open, where frames are stamped, after the end.
+	// for the unguarded fast paths, 0 where those are closed: outside Protect, while
+	// a claim is open, where frames are stamped or carry hops, after the end.
 	ring      ring
 	pos       uint64 // where the next frame starts
 	seq       uint64 // its sequence
 	bytes     uint64 // payloads before it
 	room      uint64
 	limit     uint64
-	most      uint64 // the largest payload that it takes
+	most      uint64 // the largest payload that the first of them takes
 	protected bool
 	maxMsg    uint64
 	nextBlock uint64 // the index wants the first frame that starts at or after it
@@ -86,7 +86,7 @@ func newPublisher(mem []byte, h layout.LaneHeader, o PublisherOptions, policy Po
 		pos:     h.FirstPos,
 		seq:     h.FirstSeq,
 		maxMsg:  uint64(h.MaxMsg),
-		most:    uint64(h.MaxMsg),
+		most:    min(uint64(h.MaxMsg), putMax),
 		stamp:   o.Timestamps,
 		shift:   uint8(h.BlockShift()),
 		intentL: h.FirstPos,
@@ -95,9 +95,6 @@ func newPublisher(mem []byte, h layout.LaneHeader, o PublisherOptions, policy Po
 		wakeSeq: word32(mem, layout.OffWakeSeq),
 		hdr:     h,
 		policy:  policy,
-	}
-	if !lines.Hints {
-		p.most = min(p.most, putMax)
 	}
 	p.set.Store(&memberSet{})
 	var err error
@@ -130,25 +127,27 @@ func (p *Publisher) Publish(typ uint16, payload []byte) (seq uint64, err error) 
 	n, pos := uint64(len(payload)), p.pos
 	next := pos + layout.FrameBytes(n)
 	if next > p.room || n > p.most {
-		return p.publishGuarded(typ, payload)
+		return p.publishMore(typ, payload)
 	}
 	p.clearNext(next)
 	f := p.ring.header(pos)
-	i := 0
-	if n > putMax { // no else: small payloads would be spilled for the call, see ADR 0076
-		lines.CopyOwn((*byte)(f.at(0)), payload, p.ring.at(p.ahead(pos, n)))
-		i = len(payload)
-	}
-	for ; i+32 <= len(payload); i += 32 {
-		f.put32(payload, i)
-	}
-	if i+16 <= len(payload) {
-		f.put16(payload, i)
-		i += 16
-	}
-	switch { // the rest, together with some that were put
-	case i == len(payload):
+	// What is left over goes together with some that is there already.
+	switch {
+	case n >= 64:
+		f.put32(payload, 0)
+		f.put32(payload, 32)
+		if n == 64 {
+			break
+		}
+		if n > 96 {
+			f.put32(payload, 64)
+		}
+		f.put32(payload, len(payload)-32)
+	case n >= 32:
+		f.put32(payload, 0)
+		f.put32(payload, len(payload)-32)
 	case n >= 16:
+		f.put16(payload, 0)
 		f.put16(payload, len(payload)-16)
 	case n >= 8:
 		f.put8(payload, 0)
@@ -157,7 +156,28 @@ func (p *Publisher) Publish(typ uint16, payload []byte) (seq uint64, err error) 
 		f.putFew(payload)
 	}
 	seq = p.seq
-	f.seal(pos, layout.Meta(uint32(n), typ, 0, p.hdr.Hops), seq, 0)
+	f.seal(pos, layout.Meta(uint32(n), typ, 0, 0), seq, 0)
+	p.advance(next, n)
+	if p.due(pos) {
+		return p.attend(pos)
+	}
+	return seq, nil
+}
+
+// publishMore is Publish of what its fast path does not take: the fast path of large payloads,
+// in a function of its own since small ones would be spilled for its call (ADR 0078).
+func (p *Publisher) publishMore(typ uint16, payload []byte) (uint64, error) {
+	n := uint64(len(payload))
+	if p.pos+layout.FrameBytes(n) > p.room || n > p.maxMsg || !lines.Hints {
+		return p.publishGuarded(typ, payload)
+	}
+	lines.CopyOwn((*byte)(p.ring.header(p.pos).at(0)), payload, p.ring.at(p.ahead(p.pos, n)))
+	// All else afterwards: what lives across that call is stored for it.
+	pos, seq := p.pos, p.seq
+	n = uint64(len(payload))
+	next := pos + layout.FrameBytes(n)
+	p.clearNext(next)
+	p.ring.header(pos).seal(pos, layout.Meta(uint32(n), typ, 0, 0), seq, 0)
 	p.advance(next, n)
 	if p.due(pos) {
 		return p.attend(pos)
@@ -257,10 +277,10 @@ func (p *Publisher) Protect(f func() error) (err error) {
 	return f()
 }
 
-// openFastPath lets Publish take its fast path where that is allowed.
+// openFastPath lets Publish take its fast paths where that is allowed.
 func (p *Publisher) openFastPath() {
 	p.room = 0
-	if p.protected && !p.claimed && p.dead == nil && p.stamp == TimestampsOff {
+	if p.protected && !p.claimed && p.dead == nil && p.stamp == TimestampsOff && p.hdr.Hops == 0 {
 		p.room = p.limit
 	}
 }
