@@ -103,15 +103,20 @@ func BenchmarkEmptyPoll(b *testing.B) {
 // cache lines. Run both in one go and compare: their ratio means something, the
 // figures change with where the machine's processors are.
 func BenchmarkPingPong(b *testing.B) {
-	p1, s1, _ := heapPair(b, geo, Lossless, Policy{Timeout: -1})
-	p2, s2, _ := heapPair(b, geo, Lossless, Policy{Timeout: -1})
+	b.Run("Poll", func(b *testing.B) { pingPong(b, (*Subscriber).Poll, func(Frame) {}) })
+	b.Run("View", func(b *testing.B) { pingPong(b, (*Subscriber).View, func(Frame) error { return nil }) })
+}
+
+func pingPong[H any](b *testing.B, receive func(*Subscriber, H, int) (int, error), h H) {
+	p1, s1, r1 := heapPair(b, geo, Lossless, Policy{Timeout: -1})
+	p2, s2, r2 := heapPair(b, geo, Lossless, Policy{Timeout: -1})
+	r1.neverEvicts, r2.neverEvicts = true, true // View asks for that
 	n := b.N
 	bounce := func(p *Publisher, s *Subscriber, first bool) error {
 		payload := make([]byte, 64)
-		h := func(Frame) {}
 		receive := func() (err error) {
 			for k := 0; k == 0 && err == nil; {
-				k, err = s.Poll(h, 0)
+				k, err = receive(s, h, 0)
 			}
 			return err
 		}

@@ -261,9 +261,7 @@ func (s *Subscriber) pollLane(r *reader, h func(Frame), limit int) (n int, err e
 		if layout.Committed(word, pos) || r.ended || r.overrun(pos) {
 			return s.pollRuns(r, h, 1)
 		}
-		if len(s.lanes) <= awaitedLanes {
-			lines.Fetch(r.awaited())
-		}
+		s.await(r)
 		return 0, s.waits(r)
 	}
 	meta, seq, time := f.meta, f.seq, f.time
@@ -283,6 +281,13 @@ func (s *Subscriber) pollLane(r *reader, h func(Frame), limit int) (n int, err e
 	s.counts[layout.SubFrames]++
 	s.counts[layout.SubBytes] += size
 	return 1, nil
+}
+
+// await asks for the lines of a lane's next frame.
+func (s *Subscriber) await(r *reader) {
+	if len(s.lanes) <= awaitedLanes {
+		lines.Fetch(r.awaited())
+	}
 }
 
 // waits notes that a lane has nothing yet, and looks whether its publisher still

@@ -51,7 +51,10 @@ var errViewLapped = fmt.Errorf("%w: history was overwritten while it was viewed;
 
 // viewLane shows at most limit frames of one lane.
 func (s *Subscriber) viewLane(r *reader, h func(Frame) error, limit int) (n int, err error) {
-	for looks := 0; n < limit && looks <= 2; looks++ { // as in pollLane
+	if r.idle != 0 {
+		limit = 1 // as in pollLane: a look for a second one would hold up the first
+	}
+	for looks := 0; n < limit && looks <= 2; looks++ { // as in pollRuns
 		if r.state != laneReading {
 			return n, nil
 		}
@@ -74,7 +77,11 @@ func (s *Subscriber) viewLane(r *reader, h func(Frame) error, limit int) (n int,
 			if r.publish() {
 				return n, s.evicted(r)
 			}
-			return n, nil
+			if n > 0 {
+				return n, nil
+			}
+			s.await(r)
+			return 0, s.waits(r)
 		default:
 			if err = s.unusual(r, v); err == nil && got > 0 {
 				err = errViewLapped
@@ -127,7 +134,8 @@ func (s *Subscriber) viewRun(r *reader, h func(Frame) error, limit int) (n int, 
 			Type: uint16(meta >> 32), Flags: uint8(meta >> 48), Payload: r.ring.bytes(p+layout.OffPayload, size)}); err != nil {
 			break
 		}
-		p += layout.FrameBytes(size)
+		r.frame = layout.FrameBytes(size)
+		p += r.frame
 		want = seq + 1
 		bytes += size
 		n++
