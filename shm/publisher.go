@@ -492,11 +492,13 @@ func (p *Publisher) endClaim() {
 // messages before the failed part were published and first+count tells how many
 // through the error (BatchError), nothing of the failed part.
 func (p *Publisher) PublishBatch(msgs []Message) (first uint64, err error) {
-	old := debug.SetPanicOnFault(true)
-	defer func() {
-		debug.SetPanicOnFault(old)
-		p.caught(recover(), &err)
-	}()
+	if !p.protected {
+		old := debug.SetPanicOnFault(true)
+		defer func() {
+			debug.SetPanicOnFault(old)
+			p.caught(recover(), &err)
+		}()
+	}
 	for i := range msgs {
 		if uint64(len(msgs[i].Payload)) > p.maxMsg {
 			p.counts[layout.MetricTooLarge]++
@@ -524,11 +526,11 @@ func (p *Publisher) publishPart(msgs []Message) (n int, err error) {
 	if err := p.makeRoom(uint64(len(msgs[0].Payload)), true); err != nil {
 		return 0, err
 	}
-	end := p.pos
+	first := p.pos
+	lap, most, end := p.lapEnd(first), first+p.batchMax(), first
 	for n < len(msgs) {
-		size := layout.FrameBytes(uint64(len(msgs[n].Payload)))
-		next := end + p.padBefore(end, size) + size
-		if n > 0 && next-p.pos > p.batchMax() {
+		next := after(end, lap, uint64(len(msgs[n].Payload)))
+		if n > 0 && next > most {
 			break
 		}
 		end = next
@@ -539,46 +541,57 @@ func (p *Publisher) publishPart(msgs []Message) (n int, err error) {
 			return 0, err
 		}
 	}
-	firstPos, pos := p.pos, p.pos
+	p.clearNext(end)
+	pos, seq, bytes := first, p.seq, p.bytes
 	for i := range msgs[:n] {
 		m := &msgs[i]
-		size := layout.FrameBytes(uint64(len(m.Payload)))
-		if pad := p.padBefore(pos, size); pad > 0 { // never for i == 0
-			*p.ring.word(pos + layout.OffLen) = layout.Meta(uint32(pad-layout.FrameHeaderBytes), 0, 0, 0)
-			storeRelaxed(p.ring.word(pos), layout.Commit(pos, layout.KindPad))
+		size := uint64(len(m.Payload))
+		next := after(pos, lap, size)
+		if at := next - layout.FrameBytes(size); at != pos { // never for i == 0
+			pad := p.ring.header(pos)
+			pad.meta = layout.Meta(uint32(at-pos-layout.FrameHeaderBytes), 0, 0, 0)
+			storeRelaxed(&pad.commit, layout.Commit(pos, layout.KindPad))
 			p.counts[layout.MetricPads]++
-			pos += pad
+			pos = at
 		}
-		*p.ring.word(pos + layout.OffLen) = layout.Meta(uint32(len(m.Payload)), m.Type, 0, p.hdr.Hops)
-		*p.ring.word(pos + layout.OffSeq) = p.seq + uint64(i)
-		*p.ring.word(pos + layout.OffTime) = p.now()
 		p.fill(pos, m.Payload)
+		f := p.ring.header(pos)
+		f.meta, f.seq, f.time = layout.Meta(uint32(size), m.Type, 0, p.hdr.Hops), seq, p.now()
 		if i > 0 {
-			storeRelaxed(p.ring.word(pos), layout.Commit(pos, layout.KindData))
+			storeRelaxed(&f.commit, layout.Commit(pos, layout.KindData))
 		}
-		p.bytes += uint64(len(m.Payload))
-		pos += size
+		pos, seq, bytes = next, seq+1, bytes+size
 	}
-	p.clearNext(pos)
 	if failpoint.Enabled {
 		failpoint.Here("pub.batch_before_commit")
 	}
-	seqlock.StoreRelease(p.ring.word(firstPos), layout.Commit(firstPos, layout.KindData)) // SYNC commit/poll
-	pos = firstPos
-	for i := range msgs[:n] {
-		size := layout.FrameBytes(uint64(len(msgs[i].Payload)))
-		pos += p.padBefore(pos, size)
-		if pos >= p.nextBlock {
-			p.indexFrame(pos, p.seq+uint64(i))
+	seqlock.StoreRelease(p.ring.word(first), layout.Commit(first, layout.KindData)) // SYNC commit/poll
+	if end > p.nextBlock {
+		pos = first
+		for i := range msgs[:n] {
+			size := uint64(len(msgs[i].Payload))
+			next := after(pos, lap, size)
+			if pos = next - layout.FrameBytes(size); pos >= p.nextBlock {
+				p.indexFrame(pos, p.seq+uint64(i))
+			}
+			pos = next
 		}
-		pos += size
 	}
-	p.pos = pos
-	p.seq += uint64(n)
+	p.pos, p.seq, p.bytes = end, seq, bytes
 	p.counts[layout.MetricBatches]++
 	p.setRoom()
 	p.wake()
 	return n, nil
+}
+
+// after is where a frame with n bytes of payload ends that follows one which ended at pos: the
+// end of the lap at lap is not crossed.
+func after(pos, lap, n uint64) uint64 {
+	size := layout.FrameBytes(n)
+	if pos < lap && pos+size > lap {
+		pos = lap
+	}
+	return pos + size
 }
 
 // padBefore is the padding that a frame of size bytes at pos needs so as not to
