@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -177,6 +178,51 @@ func TestViewShowsWhatPollWould(t *testing.T) {
 	}, 1)
 	if n != 0 || !errors.Is(err, ErrEvicted) {
 		t.Fatal(n, err)
+	}
+}
+
+// The race detector of a program that views finds nothing to report.
+func TestViewBesideAPublisher(t *testing.T) {
+	watch(t, time.Minute)
+	p, s, r := heapPair(t, layout.Geometry{Ring: small}, Lossless, Policy{Timeout: -1})
+	r.neverEvicts = true
+	const n = 5000
+	done := make(chan error)
+	go func() {
+		for i := range uint64(n) {
+			b := make([]byte, 256+i/8%64) // the next ones are where they are expected, at times
+			stamp(b, p.stampID(), i)
+			if _, err := p.Publish(1, b); err != nil {
+				done <- err
+				return
+			}
+		}
+		done <- nil
+	}()
+	c := newTally()
+	for got := 0; got < n; {
+		k, err := s.View(func(f Frame) error { c.frame(f); return c.err }, 0)
+		must(t, err)
+		got += k
+		runtime.Gosched()
+	}
+	must(t, <-done)
+}
+
+// Views that find nothing leave no lane behind that Poll looks at now and then only.
+func TestViewsThatFindNothingMakeNoLaneCold(t *testing.T) {
+	pubs, subs := heapBus(t, 2, 1, layout.Geometry{Ring: small}, Policy{Timeout: -1})
+	s := subs[0]
+	for range 2 * coldAfter {
+		_, err := s.View(func(Frame) error { return nil }, 0)
+		must(t, err)
+	}
+	for _, p := range pubs {
+		must(t, send(p, 1))
+	}
+	n, err := s.Poll(func(Frame) {}, 0)
+	if must(t, err); n != len(pubs) {
+		t.Errorf("%d frames of %d lanes", n, len(pubs))
 	}
 }
 

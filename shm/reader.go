@@ -526,5 +526,5 @@ const (
 // whether that was a frame: beyond the last one are lines that the publisher writes.
 func (r *reader) fetchAhead(p, size, end uint64) bool {
 	q := p + aheadFrames*size
-	return size >= aheadMin && q < end && atomic.LoadUint64(r.ring.word(q)) == layout.Commit(q, layout.KindData) // SYNC commit/poll
+	return guesses && size >= aheadMin && q < end && atomic.LoadUint64(r.ring.word(q)) == layout.Commit(q, layout.KindData) // SYNC commit/poll
 }

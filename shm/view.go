@@ -81,7 +81,8 @@ func (s *Subscriber) viewLane(r *reader, h func(Frame) error, limit int) (n int,
 				return n, nil
 			}
 			s.await(r)
-			return 0, s.waits(r)
+			r.idle = max(r.idle, 1) // no more: a View passes over no cold lanes, and makes none for Poll
+			return 0, nil
 		default:
 			if err = s.unusual(r, v); err == nil && got > 0 {
 				err = errViewLapped
