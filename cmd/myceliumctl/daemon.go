@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"log/slog"
 	"strings"
 
@@ -20,6 +21,21 @@ const (
 func notifyManager(log *slog.Logger, state string) {
 	if _, err := daemon.SdNotify(false, state); err != nil {
 		log.Warn("cannot notify the service manager", "error", err)
+	}
+}
+
+// tellStopping tells the service manager when ctx ends. A daemon defers done, which waits
+// for that: one with little to do ends faster than it is told.
+func tellStopping(ctx context.Context, log *slog.Logger) (done func()) {
+	told := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(told)
+		notifyManager(log, notifyStopping)
+	})
+	return func() {
+		if !stop() {
+			<-told
+		}
 	}
 }
 

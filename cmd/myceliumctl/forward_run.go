@@ -54,7 +54,7 @@ have; links stay up. Everything else changes with a restart.`,
 			defer signal.Stop(hup)
 			ctx, cancel := context.WithCancel(cmd.Context())
 			defer cancel()
-			defer context.AfterFunc(ctx, func() { notifyManager(log, notifyStopping) })()
+			defer tellStopping(ctx, log)()
 			socket := a.forwardRegistry(c)
 			client, err := registry.Dial(ctx, socket, &registry.DialOptions{Program: "forward", Log: log, Waiting: awaitRegistry(log)})
 			if err != nil {

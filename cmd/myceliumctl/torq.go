@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -61,7 +60,7 @@ registry is up. A service manager is told when every domain is in its mode.`,
 				_ = level.UnmarshalText([]byte(a.logLevel)) // checked already
 			}
 			log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: level}))
-			defer context.AfterFunc(cmd.Context(), func() { notifyManager(log, notifyStopping) })()
+			defer tellStopping(cmd.Context(), log)()
 			return torqbridge.Serve(cmd.Context(), *cfg, torqbridge.Options{Log: log, Waiting: awaitRegistry(log), Ready: func() {
 				a.note(cmd, "ready: %d %s, commands on %s", len(cfg.Domains), plural(len(cfg.Domains), "domain", "domains"), cfg.Control)
 				notifyManager(log, notifyReady)
