@@ -211,6 +211,7 @@ func TestViewBesideAPublisher(t *testing.T) {
 
 // Views that find nothing leave no lane behind that Poll looks at now and then only.
 func TestViewsThatFindNothingMakeNoLaneCold(t *testing.T) {
+	watch(t, time.Minute)
 	pubs, subs := heapBus(t, 2, 1, layout.Geometry{Ring: small}, Policy{Timeout: -1})
 	s := subs[0]
 	for range 2 * coldAfter {

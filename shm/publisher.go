@@ -585,23 +585,14 @@ func (p *Publisher) publishPart(msgs []Message) (n int, err error) {
 	return n, nil
 }
 
-// after is where a frame with n bytes of payload ends that follows one which ended at pos: the
-// end of the lap at lap is not crossed.
+// after is where a frame with n bytes of payload ends that follows one which ended at pos, in
+// the lap that ends at lap: it does not cross that, and begins there if it would.
 func after(pos, lap, n uint64) uint64 {
 	size := layout.FrameBytes(n)
 	if pos < lap && pos+size > lap {
 		pos = lap
 	}
 	return pos + size
-}
-
-// padBefore is the padding that a frame of size bytes at pos needs so as not to
-// cross the end of the ring.
-func (p *Publisher) padBefore(pos, size uint64) uint64 {
-	if left := p.lapEnd(pos) - pos; size > left {
-		return left
-	}
-	return 0
 }
 
 // lapEnd is the first position of the next lap.
@@ -637,18 +628,16 @@ func (p *Publisher) makeRoom(n uint64, wait bool) (err error) {
 			p.caught(recover(), &err)
 		}
 	}()
-	size := layout.FrameBytes(n)
-	pad := p.padBefore(p.pos, size)
-	need := p.pos + pad + size + layout.Align
+	next := after(p.pos, p.lapEnd(p.pos), n)
+	need := next + layout.Align
 	if seqlock.Diff(need, p.intentL) > 0 {
 		if err := p.refill(need, wait); err != nil {
 			done = true
 			return err
 		}
 	}
-	if pad > 0 {
-		q := p.pos + pad
-		*p.ring.word(p.pos + layout.OffLen) = layout.Meta(uint32(pad-layout.FrameHeaderBytes), 0, 0, 0)
+	if q := next - layout.FrameBytes(n); q != p.pos {
+		*p.ring.word(p.pos + layout.OffLen) = layout.Meta(uint32(q-p.pos-layout.FrameHeaderBytes), 0, 0, 0)
 		*p.ring.word(p.pos + layout.OffSeq) = p.seq
 		p.clearNext(q)
 		seqlock.StoreRelease(p.ring.word(p.pos), layout.Commit(p.pos, layout.KindPad)) // SYNC commit/poll

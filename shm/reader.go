@@ -523,8 +523,9 @@ const (
 // fetchAhead looks at a header some frames ahead, if all are as long as the one at p, so
 // that its cache line is on the way when the walk gets there: where the next header is
 // stands in the one before, and one after the other would be waited for. It reports
-// whether that was a frame: beyond the last one are lines that the publisher writes.
+// whether that was a frame: beyond the last one are lines that the publisher writes. The race
+// detector would report the look: there may be no header.
 func (r *reader) fetchAhead(p, size, end uint64) bool {
 	q := p + aheadFrames*size
-	return guesses && size >= aheadMin && q < end && atomic.LoadUint64(r.ring.word(q)) == layout.Commit(q, layout.KindData) // SYNC commit/poll
+	return !raceEnabled && size >= aheadMin && q < end && atomic.LoadUint64(r.ring.word(q)) == layout.Commit(q, layout.KindData) // SYNC commit/poll
 }

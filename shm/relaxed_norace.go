@@ -2,8 +2,8 @@
 
 package shm
 
-// guesses reports whether a word may be looked at that may be anything, for a hint.
-const guesses = true
+// raceEnabled: the race detector looks on.
+const raceEnabled = false
 
 // storeRelaxed is a plain store of a shared word that a later release publishes
 // or that a reader validates.

@@ -4,8 +4,8 @@ package shm
 
 import "sync/atomic"
 
-// guesses: the race detector would report a look at a place where there may be no header.
-const guesses = false
+// raceEnabled: the race detector looks on.
+const raceEnabled = true
 
 // storeRelaxed is atomic under the race detector, which would otherwise report
 // the poll of a word that is about to be zeroed.

@@ -103,7 +103,7 @@ func (s *Subscriber) viewRun(r *reader, h func(Frame) error, limit int) (n int, 
 	start := r.pos
 	lap := start&^r.ring.mask + r.ring.mask + 1
 	p, want, fresh := start, r.want, r.fresh
-	var bytes uint64
+	var bytes, frame uint64
 	ahead := true
 	for n < limit && p < lap {
 		if atomic.LoadUint64(r.ring.word(p)) != layout.Commit(p, layout.KindData) { // SYNC commit/poll
@@ -135,8 +135,8 @@ func (s *Subscriber) viewRun(r *reader, h func(Frame) error, limit int) (n int, 
 			Type: uint16(meta >> 32), Flags: uint8(meta >> 48), Payload: r.ring.bytes(p+layout.OffPayload, size)}); err != nil {
 			break
 		}
-		r.frame = layout.FrameBytes(size)
-		p += r.frame
+		frame = layout.FrameBytes(size)
+		p += frame
 		want = seq + 1
 		bytes += size
 		n++
@@ -149,7 +149,7 @@ func (s *Subscriber) viewRun(r *reader, h func(Frame) error, limit int) (n int, 
 		return max(n, 1), lappedRaw, nil
 	}
 	if n > 0 {
-		r.pos, r.want, r.fresh, r.loose, r.idle = p, want, fresh, 0, 0
+		r.pos, r.want, r.fresh, r.loose, r.idle, r.frame = p, want, fresh, 0, 0, frame
 		s.counts[layout.SubFrames] += uint64(n)
 		s.counts[layout.SubBytes] += bytes
 	}
