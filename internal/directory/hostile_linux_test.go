@@ -51,6 +51,7 @@ func TestConnectionsOfOneUser(t *testing.T) {
 	over := &client{t: t, conn: b.pair()}
 	mustContain(t, over.refused(hello(), control.CodeQuota).Message, "3 connections")
 	over.gone()
+	eventually(t, "the one too many let go", func() bool { return b.s.Stats().Connections == 3 })
 	// Those that wait to hear why are bounded, too.
 	var waiting []*control.Conn
 	for range overQuota {
