@@ -7,12 +7,13 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/torq/mycelium/internal/bench"
+	"github.com/torq/mycelium/internal/config"
 )
 
 func newBenchThroughputCommand(a *app) *cobra.Command {
 	var (
-		o          bench.ThroughputOptions
-		cpus, mode string
+		o                bench.ThroughputOptions
+		cpus, mode, ring string
 	)
 	c := &cobra.Command{
 		Use:   "throughput",
@@ -26,6 +27,7 @@ The rate is the median of the runs, with the least and the greatest beside it.
 Ctrl-C ends it with what the runs that were complete say.`,
 		Example: `  myceliumctl bench throughput
   myceliumctl bench throughput --size 1024 --subscribers 3 --duration 2s
+  myceliumctl bench throughput --size 1024 --ring 4MiB
   myceliumctl bench throughput --mode lossy --count 50000000 -o json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
@@ -34,6 +36,9 @@ Ctrl-C ends it with what the runs that were complete say.`,
 			}
 			if err := o.Mode.UnmarshalText([]byte(mode)); err != nil {
 				return usagef("--mode %q: want lossless or lossy", mode)
+			}
+			if o.RingBytes, err = parseSize("ring", ring); err != nil {
+				return err
 			}
 			env, err := a.benchEnv(cmd, &o, "size", "count", "duration", "runs", "publishers", "subscribers")
 			if err != nil {
@@ -57,13 +62,14 @@ Ctrl-C ends it with what the runs that were complete say.`,
 	f.IntVar(&o.Publishers, "publishers", 1, "`number` of publishers")
 	f.IntVar(&o.Subscribers, "subscribers", 1, "`number` of subscribers")
 	f.StringVar(&mode, "mode", "lossless", "of the subscribers: `lossless` or lossy")
+	f.StringVar(&ring, "ring", "", "`size` of each publisher's ring, a power of two from 64KiB to 1GiB (default: 1MiB, more for messages above 64KiB)")
 	f.StringVar(&cpus, "cpus", "", cpusUsage)
 	c.MarkFlagsMutuallyExclusive("count", "duration")
 	return c
 }
 
 func (a *app) writeThroughput(w io.Writer, r *bench.ThroughputReport) {
-	fmt.Fprintf(w, "%d bytes, publishers %d, %s subscribers %d, runs %d, processors %v\n\n", r.Size, r.Publishers, r.Mode, r.Subscribers, r.Runs, r.CPUs)
+	fmt.Fprintf(w, "%d bytes, publishers %d, %s subscribers %d, rings of %s, runs %d, processors %v\n\n", r.Size, r.Publishers, r.Mode, r.Subscribers, config.FormatSize(r.Ring), r.Runs, r.CPUs)
 	rate := func(v float64) string { return humanCount(v) + "/s" }
 	t := newTable("", ">MEDIAN", ">MIN", ">MAX", ">BANDWIDTH", ">LOST")
 	t.row("bus", rate(r.Rate), rate(r.RateMin), rate(r.RateMax), humanBytes(r.Bytes)+"/s", r.Lost)

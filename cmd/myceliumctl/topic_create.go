@@ -83,6 +83,21 @@ while the ring is full: block[:DURATION], evict[:DURATION] or fail.`,
 	return c
 }
 
+// parseSize reads a flag that is a size above 0; 0 if it was not given.
+func parseSize(flag, text string) (uint64, error) {
+	if text == "" {
+		return 0, nil
+	}
+	v, err := config.ParseSize(text)
+	if err != nil {
+		return 0, usagef("--%s: %w", flag, err)
+	}
+	if v == 0 {
+		return 0, usagef("--%s: %q: must be above 0", flag, text)
+	}
+	return v, nil
+}
+
 // topicSpec reads the flags of create.
 func topicSpec(ring, message, policy string) (*control.TopicSpec, error) {
 	spec := &control.TopicSpec{}
@@ -91,17 +106,10 @@ func topicSpec(ring, message, policy string) (*control.TopicSpec, error) {
 		name, text string
 		v          *uint64
 	}{{"ring", ring, &g.RingBytes}, {"max-message", message, &g.MaxMessageBytes}} {
-		if f.text == "" {
-			continue
+		var err error
+		if *f.v, err = parseSize(f.name, f.text); err != nil {
+			return nil, err
 		}
-		v, err := config.ParseSize(f.text)
-		if err != nil {
-			return nil, usagef("--%s: %w", f.name, err)
-		}
-		if v == 0 {
-			return nil, usagef("--%s: %q: must be above 0", f.name, f.text)
-		}
-		*f.v = v
 	}
 	if err := g.Validate(); err != nil {
 		return nil, &usageError{err}

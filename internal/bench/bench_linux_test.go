@@ -154,6 +154,7 @@ func TestThroughputCountsEveryMessage(t *testing.T) {
 		{Size: 0, Duration: 20 * time.Millisecond, Runs: 1, Mode: shm.Lossless},
 		{Size: 256, Count: 100_000, Runs: 1, Subscribers: 2},
 		{Size: 100_000, Count: 100, Runs: 1, Mode: shm.Lossless},
+		{Size: 8 << 10, Count: 10_000, Runs: 1, RingBytes: 64 << 10},
 	} {
 		r, err := MeasureThroughput(watchdog(t), testEnv, o)
 		if err != nil {
@@ -161,6 +162,9 @@ func TestThroughputCountsEveryMessage(t *testing.T) {
 		}
 		if o.Count != 0 && r.Messages != o.Count || r.Messages == 0 || r.Seconds <= 0 || r.Mode != o.Mode.String() {
 			t.Errorf("%+v: %+v", o, r)
+		}
+		if o.RingBytes != 0 && r.Ring != o.RingBytes || r.Ring < 8*uint64(o.Size) {
+			t.Errorf("%+v: rings of %d bytes", o, r.Ring)
 		}
 		if o.Mode == shm.Lossless && r.Lost != 0 {
 			t.Errorf("%+v: %d lost", o, r.Lost)
@@ -279,6 +283,8 @@ func TestImpossibleOptionsAreRefused(t *testing.T) {
 		(&LatencyOptions{Duration: -1}).Validate(),
 		(&LatencyOptions{CPUs: []int{4095}}).Validate(),
 		(&ThroughputOptions{Size: -1}).Validate(),
+		(&ThroughputOptions{RingBytes: 3 << 20}).Validate(),
+		(&ThroughputOptions{Size: 9000, RingBytes: 64 << 10}).Validate(),
 		(&ThroughputOptions{Publishers: 65}).Validate(),
 		(&ThroughputOptions{Subscribers: -1}).Validate(),
 		(&ThroughputOptions{Publishers: 2, Count: 1}).Validate(),

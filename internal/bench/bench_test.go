@@ -98,7 +98,7 @@ func TestCounterSeesDuplicatesAndSilentGaps(t *testing.T) {
 	send(1, 0, 1, 2)
 	send(2, 0)
 	send(1, 3)
-	if c.res.Wrong != 0 || c.res.Messages != 5 {
+	if c.res.Wrong != 0 {
 		t.Fatalf("in order: %+v", c.res)
 	}
 	if err := c.gap(&shm.GapError{Source: 1, From: 4, Next: 7}); err != nil {

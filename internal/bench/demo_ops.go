@@ -49,7 +49,7 @@ func prepareDemoPublish(w *worker, j *job, t *task) error {
 	for i, m := range feed {
 		if byProduct[m.Product] == nil {
 			topic := coinbase.Topic(coinbase.DefaultPrefix, m.Product)
-			byProduct[m.Product], err = w.publisher(t, topic, coinbase.MessageBytes, shm.PublisherOptions{Source: j.Source, Timestamps: shm.TimestampsTSC})
+			byProduct[m.Product], err = w.publisher(t, topic, shm.PublisherOptions{Source: j.Source, Timestamps: shm.TimestampsTSC})
 			if err != nil {
 				return err
 			}

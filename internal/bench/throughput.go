@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/torq/mycelium/internal/config"
 	"github.com/torq/mycelium/shm"
 )
 
@@ -18,7 +19,8 @@ type ThroughputOptions struct {
 	Publishers  int           // 0 = 1
 	Subscribers int           // 0 = 1
 	Mode        shm.Mode
-	CPUs        []int // none = all
+	RingBytes   uint64 // of each publisher; 0 = 1 MiB, or the least that holds 16 messages
+	CPUs        []int  // none = all
 	// Progress is told what was done, from 0 to 1; nil = nobody.
 	Progress func(done float64)
 }
@@ -32,6 +34,7 @@ type ThroughputReport struct {
 	Publishers  int     `json:"publishers"`
 	Subscribers int     `json:"subscribers"`
 	Mode        string  `json:"mode"`
+	Ring        uint64  `json:"ring_bytes"`
 	CPUs        []int   `json:"cpus"`
 	Runs        int     `json:"runs"`
 	Messages    uint64  `json:"messages"` // published
@@ -78,9 +81,16 @@ func (o *ThroughputOptions) Validate() (err error) {
 	case o.Count != 0 && o.Count < uint64(o.Publishers):
 		return fmt.Errorf("%d messages for %d publishers: want at least one each", o.Count, o.Publishers)
 	}
+	if err := o.geometry().Validate(); err != nil {
+		return err
+	}
+	o.RingBytes = o.geometry().RingBytes
 	o.CPUs, err = checkCPUs(o.CPUs)
 	return err
 }
+
+// geometry is that of the publishers' lanes.
+func (o *ThroughputOptions) geometry() config.Geometry { return geometryFor(o.Size, o.RingBytes) }
 
 // run is one round's outcome.
 type run struct {
@@ -109,14 +119,7 @@ func MeasureThroughput(ctx context.Context, env Env, o ThroughputOptions) (*Thro
 	for i := range o.Subscribers {
 		names = append(names, fmt.Sprintf("subscriber %d", i))
 	}
-	members := pinned(o.CPUs, names...)
-	if oversubscribed(len(names), o.CPUs) {
-		// Who waits for whom changes all the time: the kernel places them.
-		for i := range members {
-			members[i].cpus = o.CPUs
-		}
-	}
-	t, err := newTeam(env, b.socket, slotRingBytes(o.Size), members)
+	t, err := newTeam(env, b.socket, slotRingBytes(o.Size), pinned(o.CPUs, names...))
 	if err != nil {
 		return nil, err
 	}
@@ -162,7 +165,7 @@ func (o *ThroughputOptions) bus(ctx context.Context, t *team, i int) (run, error
 	base := job{
 		// A topic of its own for each round: nothing is left of the one before.
 		Topic: fmt.Sprintf("bench.throughput.%d", i),
-		Size:  o.Size, RunNs: int64(o.Duration), Sources: o.Publishers, Lossy: o.Mode == shm.Lossy,
+		Size:  o.Size, Ring: o.RingBytes, RunNs: int64(o.Duration), Sources: o.Publishers, Lossy: o.Mode == shm.Lossy,
 		Yield: oversubscribed(o.Publishers+o.Subscribers, o.CPUs),
 	}
 	var as []assignment
@@ -222,7 +225,7 @@ func (o *ThroughputOptions) report(bases, runs []run) *ThroughputReport {
 		}
 		return 0
 	}
-	rep := &ThroughputReport{Size: o.Size, Publishers: o.Publishers, Subscribers: o.Subscribers, Mode: o.Mode.String(), CPUs: o.CPUs, Runs: len(runs)}
+	rep := &ThroughputReport{Size: o.Size, Publishers: o.Publishers, Subscribers: o.Subscribers, Mode: o.Mode.String(), Ring: o.RingBytes, CPUs: o.CPUs, Runs: len(runs)}
 	for _, r := range runs {
 		rep.Lost += r.lost
 	}

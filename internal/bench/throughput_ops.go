@@ -58,7 +58,7 @@ func prepareSlotsRead(w *worker, j *job, t *task) error {
 }
 
 func preparePublish(w *worker, j *job, t *task) error {
-	p, err := w.publisher(t, j.Topic, j.Size, shm.PublisherOptions{Source: j.Source})
+	p, err := w.publisher(t, j.Topic, j.lane(j.Source))
 	if err != nil {
 		return err
 	}
@@ -129,7 +129,7 @@ func (c *counter) lane(source shm.SourceID) *lane {
 	return c.last
 }
 
-// handler counts frames. It is a closure and not a method value: a Frame fills
+// handler checks frames; how many they are, Poll says. It is a closure and not a method value: a Frame fills
 // the registers that Go passes arguments in, and a receiver beside it would send
 // every call over the stack. What is not the next of the same lane is left to odd:
 // the bus is to be measured, and not this.
@@ -137,7 +137,6 @@ func (c *counter) handler() func(shm.Frame) {
 	return func(f shm.Frame) {
 		if l := c.last; f.Source == l.source && f.Seq == l.next && f.Type == frameType {
 			l.next++
-			c.res.Messages++
 			return
 		}
 		c.odd(f.Source, f.Seq, f.Type)
@@ -153,9 +152,7 @@ func (c *counter) odd(source shm.SourceID, seq uint64, typ uint16) {
 	l.next = seq + 1
 	if typ == lastType {
 		c.ended++
-		return
 	}
-	c.res.Messages++
 }
 
 // gap takes the error of a poll: gaps are counted, all else is returned.
@@ -189,6 +186,7 @@ func prepareSubscribe(w *worker, j *job, t *task) error {
 		err := s.Protect(func() error {
 			for c.ended < j.Sources {
 				n, err := s.Poll(handle, 0)
+				c.res.Messages += uint64(n)
 				if err != nil {
 					if err = c.gap(err); err != nil {
 						return err
@@ -200,6 +198,7 @@ func prepareSubscribe(w *worker, j *job, t *task) error {
 			return nil
 		})
 		c.res.EndNs = clock.Mono()
+		c.res.Messages -= uint64(c.ended)
 		return c.res, err
 	}
 	return nil

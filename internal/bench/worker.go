@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/torq/mycelium/internal/clock"
+	"github.com/torq/mycelium/internal/config"
 	"github.com/torq/mycelium/internal/segment"
 	"github.com/torq/mycelium/registry"
 	"github.com/torq/mycelium/shm"
@@ -27,6 +28,7 @@ type job struct {
 	Source  string `json:"source,omitempty"`
 	Round   int    `json:"round,omitempty"`
 	Size    int    `json:"size,omitempty"`
+	Ring    uint64 `json:"ring,omitempty"` // 0 = 1 MiB, or what Size needs
 	Count   uint64 `json:"count,omitempty"`
 	Warmup  uint64 `json:"warmup,omitempty"`
 	Sources int    `json:"sources,omitempty"` // publishers that a subscriber hears of
@@ -229,18 +231,30 @@ func (w *worker) attach() (*shm.Client, error) {
 
 const attachTimeout = 10 * time.Second
 
-// publisher opens a lane for payloads of size bytes, closed with the task.
-func (w *worker) publisher(t *task, topic string, size int, o shm.PublisherOptions) (*shm.Publisher, error) {
+// geometryFor is that of a lane for payloads of size bytes, with rings of so many, 0 = 1 MiB or
+// what 16 of them need.
+func geometryFor(size int, ring uint64) config.Geometry {
+	g := config.Geometry{RingBytes: ring}
+	if ring == 0 {
+		for g.RingBytes = config.DefaultRingBytes; g.RingBytes < 16*uint64(size); {
+			g.RingBytes *= 2
+		}
+	}
+	g.MaxMessageBytes = max(g.WithDefaults().MaxMessageBytes, uint64(size))
+	return g
+}
+
+// lane is one for the job's payloads.
+func (j *job) lane(source string) shm.PublisherOptions {
+	g := geometryFor(j.Size, j.Ring)
+	return shm.PublisherOptions{Source: source, RingBytes: g.RingBytes, MaxMessageBytes: uint32(g.MaxMessageBytes)}
+}
+
+// publisher opens a lane, closed with the task.
+func (w *worker) publisher(t *task, topic string, o shm.PublisherOptions) (*shm.Publisher, error) {
 	c, err := w.attach()
 	if err != nil {
 		return nil, err
-	}
-	if size > defaultMaxMessage {
-		o.MaxMessageBytes = uint32(size)
-		o.RingBytes = 1 << 20
-		for o.RingBytes < 16*uint64(size) {
-			o.RingBytes *= 2
-		}
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), attachTimeout)
 	defer cancel()
@@ -252,11 +266,8 @@ func (w *worker) publisher(t *task, topic string, size int, o shm.PublisherOptio
 	return p, nil
 }
 
-const (
-	defaultMaxMessage = 64 << 10
-	// MaxSize is the largest message that can be measured, bytes.
-	MaxSize = 16 << 20
-)
+// MaxSize is the largest message that can be measured, bytes.
+const MaxSize = 16 << 20
 
 // subscriber attaches to a topic, closed with the task.
 func (w *worker) subscriber(t *task, topic string, o shm.SubscriberOptions) (*shm.Subscriber, error) {

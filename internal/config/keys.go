@@ -145,7 +145,7 @@ var topicKeys = func() []key[TopicConfig] {
 			"Topic name or pattern (`*` one token, `>` all the rest). If several entries match a topic, the most specific one applies as a whole: an exact name before patterns, then token by token a literal before `*` before `>`.").
 			defaultsTo("none: required"),
 		newKey("ring", kind[uint64]{"size", parseSizeValue, checkRing, quoteSize}, d, func(t *T) *uint64 { return &t.RingBytes },
-			"Ring of each lane: a power of two from 64 KiB to 1 GiB. It must hold what is published during the longest pause of a subscriber; it is fastest while it fits the L2 cache.").
+			"Ring of each lane: a power of two from 64 KiB to 1 GiB. It must hold what is published during the longest pause of a subscriber; which is fastest, `bench throughput --ring` tells.").
 			defaultsTo("`\"1MiB\"`, or what `max_message` needs"),
 		newKey("max_message", sizes(1, MaxRingBytes/messagesPerRing), d, func(t *T) *uint64 { return &t.MaxMessageBytes },
 			"Longest payload, at most an eighth of the ring.").
