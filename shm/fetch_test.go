@@ -61,6 +61,66 @@ func TestLinesAheadOfACopyAreComplete(t *testing.T) {
 	}
 }
 
+// A publisher whose subscriber is behind takes the lines of small frames to come, each once, as far
+// as its credit goes; beside one that keeps up it takes none.
+func TestLinesOfFramesToComeAreTakenOnce(t *testing.T) {
+	const frame = 96
+	p, s, _ := heapPair(t, layout.Geometry{Ring: 1 << 20, MaxMsg: 1 << 10, Step: 64 << 10}, Lossless, Policy{Timeout: -1})
+	publish := func() {
+		t.Helper()
+		_, err := p.Publish(1, make([]byte, 64))
+		must(t, err)
+	}
+	poll := func() {
+		t.Helper()
+		_, err := s.Poll(func(Frame) {}, 0)
+		must(t, err)
+	}
+	for p.pos < 2*p.hdr.Ring {
+		publish()
+		poll()
+		poll() // stores the cursor
+		if p.streams {
+			t.Fatalf("at %d: a subscriber that keeps up is taken to be behind", p.pos)
+		}
+	}
+	for start := p.pos; p.pos < start+p.hdr.Ring/2; {
+		publish()
+	}
+	if !p.streams || p.nextOwn > p.nextBlock || p.nextOwn <= p.pos-frame || p.nextOwn > p.pos+ownBytes {
+		t.Fatalf("at %d: behind %v, next lines at %d, block at %d", p.pos, p.streams, p.nextOwn, p.nextBlock)
+	}
+	limit, streams := p.limit, p.streams
+	for _, c := range []struct {
+		name       string
+		frame      uint64
+		limit      uint64
+		streams    bool
+		at, length uint64
+	}{
+		{"small frames", frame, limit, true, ownLead, ownBytes},
+		{"large ones", layout.FrameBytes(putMax) + layout.Align, limit, true, 0, 0},
+		{"all that there is credit for", frame, 1<<20 + ownLead + ownBytes, true, ownLead, ownBytes},
+		{"a frame less", frame, 1<<20 + ownLead + ownBytes - frame, true, 0, 0},
+		{"nobody behind", frame, limit, false, 0, 0},
+	} {
+		const part = 1 << 20 // where a part of a block starts
+		p.pos, p.limit, p.streams = part+32+c.frame, c.limit, c.streams
+		b := p.coming(part + 32)
+		if uint64(len(b)) != c.length || c.length > 0 && &b[0] != p.ring.at(part+c.at) {
+			t.Errorf("%s: %d bytes of %d, or elsewhere", c.name, len(b), c.length)
+		}
+		next := uint64(part + ownBytes)
+		if c.frame != frame || !c.streams {
+			next = part + 1<<p.shift
+		}
+		if p.nextOwn != next {
+			t.Errorf("%s: next at %d, want %d", c.name, p.nextOwn, next)
+		}
+	}
+	p.limit, p.streams = limit, streams
+}
+
 // What is asked for while a frame is awaited ends with that frame, and with the lap; of a frame
 // that is still being written when its first line comes, it is nothing.
 func TestAwaitedLinesAreThoseOfTheNextFrame(t *testing.T) {

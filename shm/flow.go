@@ -178,6 +178,7 @@ func (p *Publisher) tryRefill(st *round, need uint64, wait bool) (again bool, er
 		}
 		runtime.KeepAlive(set) // the mappings behind the words live as long as their members
 		if seqlock.Diff(lim, need) >= 0 {
+			p.streams = p.pos+p.hdr.Ring-lim >= ownLag
 			p.grant(need, lim)
 			if st != nil && st.start != 0 {
 				p.counts[layout.MetricBackpressureNs] += uint64(clock.Mono() - st.start)

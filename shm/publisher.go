@@ -32,10 +32,12 @@ type Publisher struct {
 	protected bool
 	maxMsg    uint64
 	nextBlock uint64 // the index wants the first frame that starts at or after it
+	nextOwn   uint64 // with the first that does so, lines ahead may be due: at most nextBlock
 	set       atomic.Pointer[memberSet]
 	stamp     Timestamps
 	shift     uint8
 	closed    bool
+	streams   bool  // at the last refill somebody was ownLag or more behind
 	dead      error // set once: ErrClosed or a fault
 
 	intentL uint64 // own copy of the intent word
@@ -207,8 +209,10 @@ func (p *Publisher) fill(pos uint64, payload []byte) {
 }
 
 const (
-	putMax  = 128     // above, a call that copies whole lines is faster than stores of 16 bytes
-	ownLead = 2 << 10 // so far ahead of what is copied lines are taken from who has read them
+	putMax   = 128     // above, a call that copies whole lines is faster than stores of 16 bytes
+	ownLead  = 2 << 10 // so far ahead of what is copied lines are taken from who has read them
+	ownLag   = 4 << 10 // a subscriber that is less behind waits for frames: its core looks at these lines
+	ownBytes = 1 << 10 // so many at a time where frames are small: as many lines as a core asks for at once
 )
 
 // publishGuarded is Publish of whatever its fast path does not take, with the
@@ -334,7 +338,7 @@ func (p *Publisher) advance(next, n uint64) {
 // due reports whether something that is not due after every frame is due after the
 // one at pos.
 func (p *Publisher) due(pos uint64) bool {
-	return pos >= p.nextBlock || len(p.set.Load().sleepers) != 0
+	return pos >= p.nextOwn || len(p.set.Load().sleepers) != 0
 }
 
 // attend does what due found after the last frame, the one at pos, and
@@ -342,6 +346,9 @@ func (p *Publisher) due(pos uint64) bool {
 func (p *Publisher) attend(pos uint64) (seq uint64, err error) {
 	seq = p.seq - 1
 	p.wake()
+	if pos >= p.nextOwn {
+		lines.Own(p.coming(pos))
+	}
 	if pos >= p.nextBlock {
 		p.indexFrame(pos, seq)
 		if p.intentL-p.pos < 2<<p.shift {
@@ -349,6 +356,23 @@ func (p *Publisher) attend(pos uint64) (seq uint64, err error) {
 		}
 	}
 	return seq, nil
+}
+
+// coming are the lines to take after the frame at pos, the first that starts at or after
+// nextOwn: of small frames to come, while a subscriber is behind, as far as there is credit.
+// Large ones ask for theirs as they are copied.
+func (p *Publisher) coming(pos uint64) []byte {
+	n, take := uint64(1)<<p.shift, p.streams && p.pos-pos <= layout.FrameBytes(putMax)
+	if take {
+		n = min(n, ownBytes)
+	}
+	part := pos &^ (n - 1)
+	p.nextOwn = part + n
+	at := part + ownLead
+	if !take || at+n > p.limit {
+		return nil
+	}
+	return p.ring.bytes(at, n)
 }
 
 // now is the time stamp of the next frame, never before the one before it.

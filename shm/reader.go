@@ -246,7 +246,7 @@ func (r *reader) gather(buf []byte, limit int) (n uint64, v verdict) {
 }
 
 const (
-	fetchBytes = 512     // at a time: half as many lines as a core asks for at once
+	fetchBytes = 1 << 10 // at a time: as many lines as a core asks for at once
 	fetchMost  = 512     // larger frames are fetched while they are copied: handlers take less long than that
 	fetchLead  = 2 << 10 // that far behind what is copied then
 	noFetch    = ^uint64(0)
@@ -295,7 +295,7 @@ func (r *reader) awaited() []byte {
 func (r *reader) take(buf []byte, n uint64, ahead *byte) (uint64, verdict) {
 	from := r.ring.bytes(r.pos, n)
 	if ahead == nil {
-		copy(buf, from)
+		lines.Copy(buf, from)
 	} else {
 		lines.CopyFetch(&buf[0], from, ahead)
 	}

@@ -3,7 +3,7 @@
 // brings, is in ADR 0070 and 0076.
 //
 // The assembly is for amd64. Elsewhere, and under the race detector, which sees no
-// assembly, Copy is copy, Fetch does nothing, and there are no Hints.
+// assembly, Copy is copy, Fetch and Own do nothing, and there are no Hints.
 package lines
 
 // Bytes is the size of a cache line.
@@ -30,3 +30,6 @@ func CopyOwn(to *byte, from []byte, ahead *byte) { copyOwn(to, from, ahead) }
 // them. It is a hint: it reads nothing, so that b may be memory that is gone. It does
 // not allocate; any goroutine may call it.
 func Fetch(b []byte) { fetchLines(b) }
+
+// Own is Fetch for lines that are to be written: other cores lose them.
+func Own(b []byte) { ownLines(b) }

@@ -33,8 +33,8 @@ rest: \
 	MOVE \
 done:
 
-// The hints: nothing; a prefetch of the line at R8, which moves on; one for writing, which
-// is nothing where the processor does not know it.
+// The hints: nothing; a prefetch of the line at R8, which moves on; one for writing (PREFETCHW),
+// which is nothing where the processor does not know it.
 #define NONE
 #define FETCH \
 	PREFETCHT0 (R8) \
@@ -42,6 +42,30 @@ done:
 #define OWN \
 	BYTE $0x41; BYTE $0x0F; BYTE $0x0D; BYTE $0x08 \
 	ADDQ $64, R8
+
+// The same of the line so many bytes behind R8.
+#define FETCHAT(OFF) PREFETCHT0 OFF(R8)
+#define OWNAT(OFF) BYTE $0x41; BYTE $0x0F; BYTE $0x0D; BYTE $0x88; LONG $OFF
+
+// ASK does AT for the lines of CX > 0 bytes from R8 on. The first 16 need no loop: most
+// callers want as many.
+#define ASK(AT) \
+	ADDQ R8, CX \
+	ANDQ $~63, R8 \
+	LEAQ 1024(R8), DX \
+	CMPQ DX, CX \
+	JA   more \
+	AT(0); AT(64); AT(128); AT(192); AT(256); AT(320); AT(384); AT(448) \
+	AT(512); AT(576); AT(640); AT(704); AT(768); AT(832); AT(896); AT(960) \
+	MOVQ DX, R8 \
+	CMPQ R8, CX \
+	JAE  asked \
+more: \
+	AT(0) \
+	ADDQ $64, R8 \
+	CMPQ R8, CX \
+	JB   more \
+asked:
 
 // The ways to move a line: with one store, or with four.
 #define WHOLE \
@@ -105,13 +129,14 @@ TEXT ownQuarters<>(SB),NOSPLIT|NOFRAME,$0-0
 
 // func fetch(p unsafe.Pointer, n uint64)
 TEXT ·fetch(SB),NOSPLIT|NOFRAME,$0-16
-	MOVQ p+0(FP), AX
+	MOVQ p+0(FP), R8
 	MOVQ n+8(FP), CX
-	ADDQ AX, CX
-	ANDQ $~63, AX
-more:
-	PREFETCHT0 (AX)
-	ADDQ $64, AX
-	CMPQ AX, CX
-	JB   more
+	ASK(FETCHAT)
+	RET
+
+// func own(p unsafe.Pointer, n uint64)
+TEXT ·own(SB),NOSPLIT|NOFRAME,$0-16
+	MOVQ p+0(FP), R8
+	MOVQ n+8(FP), CX
+	ASK(OWNAT)
 	RET

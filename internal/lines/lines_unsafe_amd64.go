@@ -40,6 +40,12 @@ func fetchLines(b []byte) {
 	}
 }
 
+func ownLines(b []byte) {
+	if len(b) > 0 {
+		own(unsafe.Pointer(unsafe.SliceData(b)), uint64(len(b)))
+	}
+}
+
 // fill copies n >= Bytes bytes, each whole line of to with one store. Precondition: whole.
 //
 //go:noescape
@@ -60,3 +66,8 @@ func fillOwn(to, from unsafe.Pointer, n uint64, ahead unsafe.Pointer)
 //
 //go:noescape
 func fetch(p unsafe.Pointer, n uint64)
+
+// own has the lines of n > 0 bytes from p on taken from others.
+//
+//go:noescape
+func own(p unsafe.Pointer, n uint64)
