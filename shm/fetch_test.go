@@ -1,6 +1,7 @@
 package shm
 
 import (
+	"math/rand/v2"
 	"testing"
 
 	"github.com/torq/mycelium/internal/layout"
@@ -17,7 +18,8 @@ func TestFetchLeavesTheWritersLinesAlone(t *testing.T) {
 	}{
 		{"complete", 0, ring, fetchBytes},
 		{"up to the tail", 0, gatherBytes + fetchBytes, fetchBytes},
-		{"one word beyond the tail", 8, gatherBytes + fetchBytes, noFetch},
+		{"one word beyond the tail", 0, gatherBytes + fetchBytes - 8, noFetch},
+		{"in a line's middle", 32, gatherBytes + fetchBytes, 32 + fetchBytes},
 		{"tail not known", 0, 0, noFetch},
 		{"up to the lap's end", ring - gatherBytes - fetchBytes, 2 * ring, ring - gatherBytes},
 		{"across the lap's end", ring - gatherBytes - 8, 2 * ring, noFetch},
@@ -61,64 +63,121 @@ func TestLinesAheadOfACopyAreComplete(t *testing.T) {
 	}
 }
 
-// A publisher whose subscriber is behind takes the lines of small frames to come, each once, as far
-// as its credit goes; beside one that keeps up it takes none.
+// A publisher whose subscribers are all behind takes the lines of small frames to come, each once;
+// beside one that keeps up it takes none.
 func TestLinesOfFramesToComeAreTakenOnce(t *testing.T) {
-	const frame = 96
-	p, s, _ := heapPair(t, layout.Geometry{Ring: 1 << 20, MaxMsg: 1 << 10, Step: 64 << 10}, Lossless, Policy{Timeout: -1})
+	mem, h := heapLane(t, layout.Geometry{Ring: 1 << 20, MaxMsg: 1 << 10, Step: 64 << 10})
+	p, err := newPublisher(mem, h, PublisherOptions{}, Policy{Timeout: -1})
+	must(t, err)
+	slow, _ := heapSub(t, p, mem, h, Lossless)
+	fast, _ := heapSub(t, p, mem, h, Lossless)
 	publish := func() {
 		t.Helper()
 		_, err := p.Publish(1, make([]byte, 64))
 		must(t, err)
 	}
-	poll := func() {
+	poll := func(s *Subscriber) {
 		t.Helper()
-		_, err := s.Poll(func(Frame) {}, 0)
-		must(t, err)
+		for n, err := 1, error(nil); n > 0; { // the empty poll stores the cursor
+			n, err = s.Poll(func(Frame) {}, 0)
+			must(t, err)
+		}
 	}
 	for p.pos < 2*p.hdr.Ring {
 		publish()
-		poll()
-		poll() // stores the cursor
+		poll(fast)
+		if p.pos%(p.hdr.Ring/2) < 128 {
+			poll(slow)
+		}
 		if p.streams {
-			t.Fatalf("at %d: a subscriber that keeps up is taken to be behind", p.pos)
+			t.Fatalf("at %d: of two subscribers one keeps up, and is taken to be behind", p.pos)
 		}
 	}
-	for start := p.pos; p.pos < start+p.hdr.Ring/2; {
+	poll(slow)
+	taken := map[*byte]int{}
+	start := p.pos
+	for p.pos < start+p.hdr.Ring/2 {
 		publish()
-	}
-	if !p.streams || p.nextOwn > p.nextBlock || p.nextOwn <= p.pos-frame || p.nextOwn > p.pos+ownBytes {
-		t.Fatalf("at %d: behind %v, next lines at %d, block at %d", p.pos, p.streams, p.nextOwn, p.nextBlock)
-	}
-	limit, streams := p.limit, p.streams
-	for _, c := range []struct {
-		name       string
-		frame      uint64
-		limit      uint64
-		streams    bool
-		at, length uint64
-	}{
-		{"small frames", frame, limit, true, ownLead, ownBytes},
-		{"large ones", layout.FrameBytes(putMax) + layout.Align, limit, true, 0, 0},
-		{"all that there is credit for", frame, 1<<20 + ownLead + ownBytes, true, ownLead, ownBytes},
-		{"a frame less", frame, 1<<20 + ownLead + ownBytes - frame, true, 0, 0},
-		{"nobody behind", frame, limit, false, 0, 0},
-	} {
-		const part = 1 << 20 // where a part of a block starts
-		p.pos, p.limit, p.streams = part+32+c.frame, c.limit, c.streams
-		b := p.coming(part + 32)
-		if uint64(len(b)) != c.length || c.length > 0 && &b[0] != p.ring.at(part+c.at) {
-			t.Errorf("%s: %d bytes of %d, or elsewhere", c.name, len(b), c.length)
-		}
-		next := uint64(part + ownBytes)
-		if c.frame != frame || !c.streams {
-			next = part + 1<<p.shift
-		}
-		if p.nextOwn != next {
-			t.Errorf("%s: next at %d, want %d", c.name, p.nextOwn, next)
+		if due := p.pos >= p.nextOwn; due && p.streams { // what attend is about to do after the next one
+			p.pos += 96
+			for b := p.coming(p.pos - 96); len(b) > 0; b = b[lines.Bytes:] {
+				taken[&b[0]]++
+			}
+			p.pos -= 96
 		}
 	}
-	p.limit, p.streams = limit, streams
+	if !lines.Hints {
+		if len(taken) > 0 || p.streams {
+			t.Fatal("lines are taken where there are no hints")
+		}
+		return
+	}
+	for at, n := range taken {
+		if n != 1 {
+			t.Fatalf("the line at %p was taken %d times", at, n)
+		}
+	}
+	// From the first refill that saw both behind: all but what there was no credit for.
+	if want := int(p.hdr.Ring / 2 / lines.Bytes); len(taken) < want*3/4 {
+		t.Errorf("%d lines of %d were taken", len(taken), want)
+	}
+	for range 100 {
+		if publish(); p.nextOwn <= p.pos-96 || p.nextOwn > p.pos+ownBytes {
+			t.Fatalf("at %d: lines are due at %d", p.pos, p.nextOwn)
+		}
+	}
+	poll(slow)
+	poll(fast)
+	for start := p.pos; p.pos < start+p.hdr.Step; {
+		publish()
+		poll(fast)
+	}
+	if p.streams {
+		t.Error("a subscriber that has caught up is still taken to be behind")
+	}
+}
+
+// Whatever is published, each block in which a frame starts has its entry: what is due for
+// lines to come is never later than what is due for the index.
+func TestLinesToComeNeverPassABlock(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(79, 1))
+	for _, ring := range []uint64{64 << 10, 128 << 10, 1 << 20, 16 << 20} {
+		p, s, _ := heapPair(t, layout.Geometry{Ring: ring, MaxMsg: 4 << 10, Step: 8 << 10}, Lossless, Policy{Timeout: -1})
+		payload := make([]byte, 4<<10)
+		for p.pos < 3*ring {
+			size := rnd.IntN(200)
+			switch rnd.IntN(10) {
+			case 0:
+				_, err := p.PublishBatch([]Message{{Payload: payload[:rnd.IntN(4<<10)]}, {Payload: payload[:size]}})
+				must(t, err)
+			case 1:
+				c, err := p.Claim(1, size)
+				must(t, err)
+				c.Commit()
+			case 2:
+				size = rnd.IntN(4 << 10)
+				fallthrough
+			default:
+				_, err := p.Publish(1, payload[:size])
+				must(t, err)
+			}
+			last := p.pos - layout.FrameBytes(uint64(size))
+			block := last >> p.shift
+			if at := *word64(p.mem, layout.OffIndex+block%layout.IndexEntries*layout.IndexEntryBytes); at>>p.shift != block {
+				t.Fatalf("ring %d: no entry for the block of the frame at %d", ring, last)
+			}
+			if p.nextOwn > p.nextBlock {
+				t.Fatalf("ring %d, at %d: lines at %d, block at %d", ring, p.pos, p.nextOwn, p.nextBlock)
+			}
+			if rnd.IntN(500) == 0 || p.intentL-p.pos < 16<<10 { // a claim waits for nobody
+				for n := 1; n > 0; {
+					var err error
+					n, err = s.Poll(func(Frame) {}, 0)
+					must(t, err)
+				}
+			}
+		}
+	}
 }
 
 // What is asked for while a frame is awaited ends with that frame, and with the lap; of a frame

@@ -9,6 +9,7 @@ import (
 	"github.com/torq/mycelium/internal/clock"
 	"github.com/torq/mycelium/internal/failpoint"
 	"github.com/torq/mycelium/internal/layout"
+	"github.com/torq/mycelium/internal/lines"
 	"github.com/torq/mycelium/seqlock"
 )
 
@@ -162,7 +163,7 @@ func (p *Publisher) tryRefill(st *round, need uint64, wait bool) (again bool, er
 	}()
 	for {
 		set = p.set.Load() // SYNC join/refill
-		lim := p.pos + p.hdr.Ring
+		lim, nearest := p.pos+p.hdr.Ring, p.pos-p.hdr.Ring
 		var slowest *member
 		for _, m := range set.lossless {
 			v := m.position(p.hdr.Epoch)
@@ -171,14 +172,14 @@ func (p *Publisher) tryRefill(st *round, need uint64, wait bool) (again bool, er
 				p.evict(m, evictHostile)
 				continue
 			}
-			m.last = v
+			m.last, nearest = v, seqlock.Max(nearest, v)
 			if seqlock.Before(v+p.hdr.Ring, lim) {
 				lim, slowest = v+p.hdr.Ring, m
 			}
 		}
 		runtime.KeepAlive(set) // the mappings behind the words live as long as their members
 		if seqlock.Diff(lim, need) >= 0 {
-			p.streams = p.pos+p.hdr.Ring-lim >= ownLag
+			p.streams = lines.Hints && slowest != nil && p.pos-nearest >= ownLag
 			p.grant(need, lim)
 			if st != nil && st.start != 0 {
 				p.counts[layout.MetricBackpressureNs] += uint64(clock.Mono() - st.start)

@@ -32,12 +32,12 @@ type Publisher struct {
 	protected bool
 	maxMsg    uint64
 	nextBlock uint64 // the index wants the first frame that starts at or after it
-	nextOwn   uint64 // with the first that does so, lines ahead may be due: at most nextBlock
+	nextOwn   uint64 // lines to come may be due with the first that starts here; never beyond nextBlock
 	set       atomic.Pointer[memberSet]
 	stamp     Timestamps
 	shift     uint8
 	closed    bool
-	streams   bool  // at the last refill somebody was ownLag or more behind
+	streams   bool  // at the last refill all lossless subscribers were ownLag or more behind
 	dead      error // set once: ErrClosed or a fault
 
 	intentL uint64 // own copy of the intent word
@@ -211,7 +211,8 @@ func (p *Publisher) fill(pos uint64, payload []byte) {
 const (
 	putMax   = 128     // above, a call that copies whole lines is faster than stores of 16 bytes
 	ownLead  = 2 << 10 // so far ahead of what is copied lines are taken from who has read them
-	ownLag   = 4 << 10 // a subscriber that is less behind waits for frames: its core looks at these lines
+	ownLag   = 4 << 10 // whoever is less behind waits for frames: its core looks at these lines
+	ownLook  = 4 << 10 // where none are taken, look again after so much
 	ownBytes = 1 << 10 // so many at a time where frames are small: as many lines as a core asks for at once
 )
 
@@ -358,14 +359,15 @@ func (p *Publisher) attend(pos uint64) (seq uint64, err error) {
 	return seq, nil
 }
 
-// coming are the lines to take after the frame at pos, the first that starts at or after
-// nextOwn: of small frames to come, while a subscriber is behind, as far as there is credit.
-// Large ones ask for theirs as they are copied.
+// coming are the lines to take after the frame at pos, and moves nextOwn beyond it: lines of
+// small frames to come, while all subscribers are behind, as far as there is credit. Large
+// frames ask for theirs as they are copied.
 func (p *Publisher) coming(pos uint64) []byte {
-	n, take := uint64(1)<<p.shift, p.streams && p.pos-pos <= layout.FrameBytes(putMax)
+	n, take := uint64(ownLook), p.streams && p.pos-pos <= layout.FrameBytes(putMax)
 	if take {
-		n = min(n, ownBytes)
+		n = ownBytes
 	}
+	n = min(n, 1<<p.shift) // parts of blocks: a block's first frame is always due
 	part := pos &^ (n - 1)
 	p.nextOwn = part + n
 	at := part + ownLead

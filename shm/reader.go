@@ -257,7 +257,7 @@ const (
 // while handlers run. It returns where the next part is due. What is not complete yet
 // is left to the publisher, which is writing there.
 func (r *reader) fetch(due, lead uint64) (next uint64) {
-	at := due + lead
+	at := (due + lead) &^ (lines.Bytes - 1)
 	if at+fetchBytes > min(r.tail, at|r.ring.mask+1) {
 		return noFetch
 	}

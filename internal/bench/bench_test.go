@@ -45,7 +45,7 @@ func TestOneBadRoundDoesNotMoveTheMedian(t *testing.T) {
 // An odd count of slots, wrapping many times, on heap memory under -race.
 func TestSlotRingLosesNothing(t *testing.T) {
 	const size, n = 40_000, 1_000
-	words := make([]uint64, (slotRingBytes(size)+7)/8)
+	words := make([]uint64, (slotRingBytes(size, 1<<20)+7)/8)
 	mem := bytesOf(words)
 	w, r := newSlotRing(mem, size), newSlotRing(mem, size)
 	go func() {

@@ -24,9 +24,9 @@ type bus struct {
 	gone   chan struct{} // closed when the registry has ended
 }
 
-// openBus starts a registry with these topics, TOML tables, and waits until it
-// answers.
-func openBus(ctx context.Context, env Env, topics string) (b *bus, err error) {
+// openBus starts a registry, with more TOML for its table and its topics, and waits until
+// it answers.
+func openBus(ctx context.Context, env Env, more string) (b *bus, err error) {
 	directory.RemoveLeftovers("/dev/shm", "mycelium-bench-") // of runs that were killed
 	dir, err := os.MkdirTemp("/dev/shm", "mycelium-bench-")
 	if err != nil {
@@ -39,7 +39,7 @@ func openBus(ctx context.Context, env Env, topics string) (b *bus, err error) {
 		}
 	}()
 	config := filepath.Join(dir, "mycelium.toml")
-	text := fmt.Sprintf("[registry]\nsocket = %q\nshm_dir = %q\nlane_grace = \"1s\"\nlog_level = \"warn\"\n%s", b.socket, filepath.Join(dir, "bus"), topics)
+	text := fmt.Sprintf("[registry]\nsocket = %q\nshm_dir = %q\nlane_grace = \"1s\"\nlog_level = \"warn\"\n%s", b.socket, filepath.Join(dir, "bus"), more)
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		return nil, err
 	}

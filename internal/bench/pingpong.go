@@ -29,7 +29,7 @@ func (w *worker) bouncer(j *job, t *task, send, receive string) (*bouncer, error
 	if b.sub, err = w.subscriber(t, receive, shm.SubscriberOptions{Mode: shm.Lossless, Idle: shm.IdleSpin}); err != nil {
 		return nil, err
 	}
-	if b.pub, err = w.publisher(t, send, j.lane("bench")); err != nil {
+	if b.pub, err = w.publisher(t, send, j.publishing("bench")); err != nil {
 		return nil, err
 	}
 	b.number(1)

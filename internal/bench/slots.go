@@ -27,20 +27,19 @@ type slotRing struct {
 }
 
 const (
-	slotsOff   = 4096
-	slotsBytes = 1 << 20 // as a lane's ring
-	cacheLine  = 64
+	slotsOff  = 4096
+	cacheLine = 64
 )
 
 func slotBytes(size int) int { return (8 + size + cacheLine - 1) / cacheLine * cacheLine }
 
-// slotRingBytes is the memory that a ring for payloads of size bytes takes: as
-// much as a lane's, but never below 8 slots.
-func slotRingBytes(size int) int { return slotsOff + max(slotsBytes, 8*slotBytes(size)) }
+// slotRingBytes is the memory for payloads of size bytes: as much as a lane's ring, but
+// never below 8 slots.
+func slotRingBytes(size int, ring uint64) int { return slotsOff + max(int(ring), 8*slotBytes(size)) }
 
 // newSlotRing views mem, which was zeroed, as an empty ring.
 func newSlotRing(mem []byte, size int) *slotRing {
-	r := &slotRing{cursor: word(mem, 0), end: word(mem, 128), mem: mem[slotsOff:slotRingBytes(size)], slot: slotBytes(size), slots: 1, size: size}
+	r := &slotRing{cursor: word(mem, 0), end: word(mem, 128), mem: mem[slotsOff:], slot: slotBytes(size), slots: 1, size: size}
 	for r.slots*2*uint64(r.slot) <= uint64(len(r.mem)) {
 		r.slots *= 2
 	}

@@ -44,7 +44,7 @@ type ThroughputReport struct {
 	RateMax     float64 `json:"msgs_per_second_max"`
 	Bytes       float64 `json:"bytes_per_second"`
 	Lost        uint64  `json:"lost"`                     // sequences missed, summed over subscribers
-	Baseline    float64 `json:"baseline_msgs_per_second"` // one bare ring, one writer, one reader
+	Baseline    float64 `json:"baseline_msgs_per_second"` // one bare ring of as many bytes, one writer, one reader
 	BaselineMin float64 `json:"baseline_msgs_per_second_min"`
 	BaselineMax float64 `json:"baseline_msgs_per_second_max"`
 	Ratio       float64 `json:"ratio"` // bus to baseline
@@ -81,16 +81,14 @@ func (o *ThroughputOptions) Validate() (err error) {
 	case o.Count != 0 && o.Count < uint64(o.Publishers):
 		return fmt.Errorf("%d messages for %d publishers: want at least one each", o.Count, o.Publishers)
 	}
-	if err := o.geometry().Validate(); err != nil {
-		return err
+	g := geometryFor(o.Size, o.RingBytes)
+	if err := g.Validate(); err != nil {
+		return fmt.Errorf("messages of %d bytes in rings of %s: %w", o.Size, config.FormatSize(g.RingBytes), err)
 	}
-	o.RingBytes = o.geometry().RingBytes
+	o.RingBytes = g.RingBytes
 	o.CPUs, err = checkCPUs(o.CPUs)
 	return err
 }
-
-// geometry is that of the publishers' lanes.
-func (o *ThroughputOptions) geometry() config.Geometry { return geometryFor(o.Size, o.RingBytes) }
 
 // run is one round's outcome.
 type run struct {
@@ -107,7 +105,9 @@ func MeasureThroughput(ctx context.Context, env Env, o ThroughputOptions) (*Thro
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
-	b, err := openBus(ctx, env, "")
+	// Rings of this round and of the one before, and something for all else.
+	most := 2*uint64(o.Publishers)*o.RingBytes + 1<<30
+	b, err := openBus(ctx, env, fmt.Sprintf("max_shm_bytes = %q\n", config.FormatSize(most)))
 	if err != nil {
 		return nil, err
 	}
@@ -119,7 +119,7 @@ func MeasureThroughput(ctx context.Context, env Env, o ThroughputOptions) (*Thro
 	for i := range o.Subscribers {
 		names = append(names, fmt.Sprintf("subscriber %d", i))
 	}
-	t, err := newTeam(env, b.socket, slotRingBytes(o.Size), pinned(o.CPUs, names...))
+	t, err := newTeam(env, b.socket, slotRingBytes(o.Size, o.RingBytes), pinned(o.CPUs, names...))
 	if err != nil {
 		return nil, err
 	}
@@ -147,8 +147,8 @@ func MeasureThroughput(ctx context.Context, env Env, o ThroughputOptions) (*Thro
 
 func (o *ThroughputOptions) baseline(ctx context.Context, t *team) (run, error) {
 	j := job{Size: o.Size, Count: o.Count, RunNs: int64(o.Duration)}
-	writer, reader := t.procs[0], t.procs[o.Publishers]
-	j.Yield = o.CPUs[0] == o.CPUs[o.Publishers%len(o.CPUs)]
+	writer, reader := t.procs[0], t.procs[1] // whoever they are: on two processors, if there are
+	j.Yield = o.CPUs[0] == o.CPUs[1%len(o.CPUs)]
 	read, write := j, j
 	read.Op, write.Op = "slots-read", "slots-write"
 	r, err := t.do(ctx, assignment{reader, read}, assignment{writer, write})

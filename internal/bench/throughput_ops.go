@@ -58,7 +58,7 @@ func prepareSlotsRead(w *worker, j *job, t *task) error {
 }
 
 func preparePublish(w *worker, j *job, t *task) error {
-	p, err := w.publisher(t, j.Topic, j.lane(j.Source))
+	p, err := w.publisher(t, j.Topic, j.publishing(j.Source))
 	if err != nil {
 		return err
 	}

@@ -89,7 +89,7 @@ func (s *stamps) result() result {
 }
 
 func prepareBusWake(w *worker, j *job, t *task) error {
-	p, err := w.publisher(t, j.Topic, j.lane("bench"))
+	p, err := w.publisher(t, j.Topic, j.publishing("bench"))
 	if err != nil {
 		return err
 	}

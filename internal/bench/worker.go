@@ -231,8 +231,8 @@ func (w *worker) attach() (*shm.Client, error) {
 
 const attachTimeout = 10 * time.Second
 
-// geometryFor is that of a lane for payloads of size bytes, with rings of so many, 0 = 1 MiB or
-// what 16 of them need.
+// geometryFor is that of lanes for payloads of size bytes. ring is in bytes; 0 = 1 MiB, or as
+// much as 16 such payloads need.
 func geometryFor(size int, ring uint64) config.Geometry {
 	g := config.Geometry{RingBytes: ring}
 	if ring == 0 {
@@ -244,8 +244,8 @@ func geometryFor(size int, ring uint64) config.Geometry {
 	return g
 }
 
-// lane is one for the job's payloads.
-func (j *job) lane(source string) shm.PublisherOptions {
+// publishing are options for a publisher of the job's payloads.
+func (j *job) publishing(source string) shm.PublisherOptions {
 	g := geometryFor(j.Size, j.Ring)
 	return shm.PublisherOptions{Source: source, RingBytes: g.RingBytes, MaxMessageBytes: uint32(g.MaxMessageBytes)}
 }

@@ -1,6 +1,6 @@
 // Package lines moves cache lines between cores that work on one ring: a publisher
 // that fills it while subscribers read. Why this is not what copy does, and what it
-// brings, is in ADR 0070 and 0076.
+// brings, is in ADR 0070, 0076 and 0079.
 //
 // The assembly is for amd64. Elsewhere, and under the race detector, which sees no
 // assembly, Copy is copy, Fetch and Own do nothing, and there are no Hints.

@@ -15,8 +15,10 @@ func TestHintsTouchNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = unix.Munmap(mem) }()
-	for _, n := range []int{0, 1, 63, 64, 65, 512, len(mem)} {
+	for _, n := range []int{0, 1, 63, 64, 65, 512, 1023, 1024, 1025, 1056, len(mem)} {
 		lines.Fetch(mem[:n])
 		lines.Fetch(mem[len(mem)-n:])
+		lines.Own(mem[:n])
+		lines.Own(mem[len(mem)-n:])
 	}
 }
