@@ -438,6 +438,26 @@ func TestConnectionLimitFollowsTheDescriptors(t *testing.T) {
 	}
 }
 
+// Whoever attaches while the registry restarts is attached when it is back.
+func TestAttachOutlivesARestart(t *testing.T) {
+	b := newBus(t, "", "")
+	stop := b.serve()
+	c := b.dial()
+	for i := range 20 {
+		attached := make(chan error, 1)
+		go func() {
+			_, err := c.Publisher(testContext(t), "a.b"+itoa(i), nil)
+			attached <- err
+		}()
+		time.Sleep(time.Duration(i) * 50 * time.Microsecond)
+		stop()
+		stop = b.serve()
+		if err := <-attached; err != nil {
+			t.Fatalf("round %d: %v", i, err)
+		}
+	}
+}
+
 func TestEndWaitsForNobody(t *testing.T) {
 	b := newBus(t, "", "")
 	stop := b.serve()

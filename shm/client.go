@@ -197,8 +197,8 @@ func (c *Client) serve(first *link) {
 		c.done.Go(l.write)
 		c.read(l)
 		stop()
+		c.setLink(nil) // first: who hears that l is down waits for the next one
 		l.fail()
-		c.setLink(nil)
 		again, err := c.redial(c.ctx, func(error) bool { return true })
 		if err != nil {
 			return
@@ -317,6 +317,9 @@ func (l *link) tell(m *control.Message) {
 	}
 }
 
+// errLost says that the connection ended before an answer came.
+var errLost = fmt.Errorf("%w: connection lost", ErrRegistryDown)
+
 // request sends m and waits for its answer. A refusal is an error of this
 // package's kind; a descriptor in the answer is the caller's.
 func (c *Client) request(ctx context.Context, l *link, m *control.Message) (*control.Message, *os.File, error) {
@@ -347,7 +350,7 @@ func (c *Client) request(ctx context.Context, l *link, m *control.Message) (*con
 		}
 		return a.m, a.f, nil
 	case <-l.down:
-		return nil, nil, fmt.Errorf("%w: connection lost during %s", ErrRegistryDown, m.Op)
+		return nil, nil, fmt.Errorf("%w during %s", errLost, m.Op)
 	case <-ctx.Done():
 		if l.take(m.ID) == nil { // it came in this moment
 			if a := <-ch; a.err == nil {
@@ -421,11 +424,15 @@ func (c *Client) requestList(ctx context.Context, l *link, m *control.Message) (
 // attach runs open, which takes several requests, again if the connection changed under
 // it: a directory that was started in between knows nothing of a grant that its
 // predecessor gave, and its refusal of what comes next says nothing about what was
-// asked for.
+// asked for. A question that was lost with the connection is asked again, too, for as long
+// as a request may take.
 func (c *Client) attach(ctx context.Context, open func() error) error {
-	for {
+	for start := time.Now(); ; {
 		before := c.current()
 		err := open()
+		if errors.Is(err, errLost) && ctx.Err() == nil && time.Since(start) < requestTimeout {
+			continue
+		}
 		if err == nil || c.current() == before || ctx.Err() != nil || errors.Is(err, ErrClosed) || errors.Is(err, ErrRegistryDown) {
 			return err
 		}

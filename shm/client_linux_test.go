@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -24,9 +25,14 @@ type script struct {
 	conn  *control.Conn // to the client, of the last connection
 	dials int
 	told  chan *control.Message // notices
+
+	silent atomic.Bool // nobody listens any more
 }
 
 func (s *script) dial(context.Context) (*control.Conn, error) {
+	if s.silent.Load() {
+		return nil, errors.New("nobody listens")
+	}
 	a, b, err := control.Pair()
 	if err != nil {
 		return nil, err
@@ -91,6 +97,47 @@ func newFile(t *testing.T) *os.File {
 	must(t, err)
 	t.Cleanup(func() { os.Remove(f.Name()) })
 	return f
+}
+
+// Whoever attaches while the registry restarts hears from the one that comes back, also if the
+// question was under way; and asks nobody whose connection is gone.
+func TestAttachAsksAgainWhereTheConnectionIsLost(t *testing.T) {
+	watch(t, time.Minute)
+	var asked atomic.Int32
+	s := &script{told: make(chan *control.Message, 1000)}
+	s.answer = func(m *control.Message) (*control.Message, *os.File) {
+		if m.Op == control.OpHello {
+			return nil, nil
+		}
+		if m.Op != control.OpOpenPub && m.Op != control.OpOpenSub { // of a client that is back
+			return &control.Message{Op: control.OpOK}, nil
+		}
+		if asked.Add(1) <= 2 {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			_ = s.conn.Close()
+			return nil, nil
+		}
+		return &control.Message{Op: control.OpError, Error: control.Errorf(control.CodePermission, "no")}, nil
+	}
+	c, err := Connect(bg(), s.dial, &ClientOptions{Log: slog.New(slog.DiscardHandler)})
+	must(t, err)
+	defer func() { must(t, c.Close()) }()
+	if _, err := c.Publisher(bg(), "a.b", nil); !errors.Is(err, ErrPermission) || asked.Load() < 3 {
+		t.Errorf("publisher: asked %d times: %v", asked.Load(), err)
+	}
+	asked.Store(0)
+	if _, err := c.Subscriber(bg(), "a.b", nil); !errors.Is(err, ErrPermission) || asked.Load() < 3 {
+		t.Errorf("subscriber: asked %d times: %v", asked.Load(), err)
+	}
+	// Where none comes back, the deadline says why.
+	asked.Store(0)
+	ctx, cancel := context.WithTimeout(bg(), 20*time.Millisecond)
+	defer cancel()
+	s.silent.Store(true)
+	if _, err := c.Publisher(ctx, "a.b", nil); !errors.Is(err, ErrRegistryDown) || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("nobody there: %v", err)
+	}
 }
 
 func TestConnectTellsWhyNot(t *testing.T) {
