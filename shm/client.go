@@ -427,10 +427,10 @@ func (c *Client) requestList(ctx context.Context, l *link, m *control.Message) (
 // asked for. A question that was lost with the connection is asked again, too, for as long
 // as a request may take.
 func (c *Client) attach(ctx context.Context, open func() error) error {
-	for start := time.Now(); ; {
+	for start := clock.Mono(); ; {
 		before := c.current()
 		err := open()
-		if errors.Is(err, errLost) && ctx.Err() == nil && time.Since(start) < requestTimeout {
+		if errors.Is(err, errLost) && ctx.Err() == nil && clock.Mono()-start < int64(requestTimeout) {
 			continue
 		}
 		if err == nil || c.current() == before || ctx.Err() != nil || errors.Is(err, ErrClosed) || errors.Is(err, ErrRegistryDown) {
