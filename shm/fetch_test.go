@@ -66,6 +66,7 @@ func TestLinesAheadOfACopyAreComplete(t *testing.T) {
 // A publisher whose subscribers are all behind takes the lines of small frames to come, each once;
 // beside one that keeps up it takes none.
 func TestLinesOfFramesToComeAreTakenOnce(t *testing.T) {
+	const frame = layout.FrameHeaderBytes + 64
 	mem, h := heapLane(t, layout.Geometry{Ring: 1 << 20, MaxMsg: 1 << 10, Step: 64 << 10})
 	p, err := newPublisher(mem, h, PublisherOptions{}, Policy{Timeout: -1})
 	must(t, err)
@@ -99,11 +100,11 @@ func TestLinesOfFramesToComeAreTakenOnce(t *testing.T) {
 	for p.pos < start+p.hdr.Ring/2 {
 		publish()
 		if due := p.pos >= p.nextOwn; due && p.streams { // what attend is about to do after the next one
-			p.pos += 96
-			for b := p.coming(p.pos - 96); len(b) > 0; b = b[lines.Bytes:] {
+			p.pos += frame
+			for b := p.coming(p.pos - frame); len(b) > 0; b = b[lines.Bytes:] {
 				taken[&b[0]]++
 			}
-			p.pos -= 96
+			p.pos -= frame
 		}
 	}
 	if !lines.Hints {
@@ -122,7 +123,7 @@ func TestLinesOfFramesToComeAreTakenOnce(t *testing.T) {
 		t.Errorf("%d lines of %d were taken", len(taken), want)
 	}
 	for range 100 {
-		if publish(); p.nextOwn <= p.pos-96 || p.nextOwn > p.pos+ownBytes {
+		if publish(); p.nextOwn <= p.pos-frame || p.nextOwn > p.pos+ownBytes {
 			t.Fatalf("at %d: lines are due at %d", p.pos, p.nextOwn)
 		}
 	}
