@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
+	"math/rand/v2"
 	"runtime"
 	"strings"
 	"sync"
@@ -89,6 +91,47 @@ func TestPanicsInTheMiddleOfAStretch(t *testing.T) {
 		}
 		if got := s.Stats(); got.Frames != n || got.Bytes != n*uint64(size) {
 			t.Errorf("%d bytes: %d frames and %d bytes are counted, %d were delivered", size, got.Frames, got.Bytes, n)
+		}
+	}
+}
+
+// Fear: a reader that is far behind hands out more frames than it was asked for, or stops before,
+// where frames are smaller or larger than those before them.
+func TestPollKeepsItsLimit(t *testing.T) {
+	watch(t, time.Minute)
+	p, s, _ := heapPair(t, layout.Geometry{Ring: 1 << 18}, Lossless, Policy{Kind: PolicyFail})
+	rnd := rand.New(rand.NewPCG(1, 2))
+	payload := make([]byte, 3*fetchBytes)
+	var due uint64
+	for round := range 200 {
+		sent := 0
+		most := 16 << rnd.IntN(8)
+		for ; ; sent++ {
+			if _, err := p.Publish(1, payload[:rnd.IntN(min(most, len(payload)))]); err != nil {
+				break
+			}
+		}
+		empty := 0
+		for left := sent; left > 0 && empty < 10; { // padding alone may be all that a poll finds
+			limit := []int{1, 1 + rnd.IntN(4), 1 + rnd.IntN(300), math.MaxInt}[rnd.IntN(4)]
+			n, err := s.Poll(func(f Frame) {
+				if f.Seq != due {
+					t.Fatalf("round %d: sequence %d where %d is due", round, f.Seq, due)
+				}
+				due++
+			}, limit)
+			if err != nil || n > limit {
+				t.Fatalf("round %d: %d of %d frames, limit %d, %v", round, n, left, limit, err)
+			}
+			if left -= n; n == 0 {
+				empty++
+			}
+		}
+		if due != p.seq {
+			t.Fatalf("round %d: %d of %d frames", round, due, p.seq)
+		}
+		if n, err := s.Poll(func(Frame) { t.Error("a frame that nobody sent") }, 0); n != 0 || err != nil {
+			t.Fatal(n, err)
 		}
 	}
 }
@@ -535,6 +578,20 @@ func TestIdleStrategies(t *testing.T) {
 	chase()
 	if s.Idle(chaseFull); s.chases != 0 {
 		t.Fatal("who is behind does not chase")
+	}
+	chase()
+	s.Idle(8 * chaseFull)
+	for range chaseAfter {
+		s.Idle(2 * chaseFull)
+	}
+	if s.chases < chaseAfter {
+		t.Fatal("who finds less than lately follows closely")
+	}
+	for range 1 << chaseFade * 2 { // whose limit is lower now
+		s.Idle(2 * chaseFull)
+	}
+	if s.chases != 0 {
+		t.Fatal("who finds as many as lately is behind")
 	}
 	chase()
 	for range chaseEmpty {

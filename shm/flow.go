@@ -79,12 +79,10 @@ func (r evictReason) String() string {
 
 const (
 	probeEvery = int64(time.Millisecond)      // lock probes of members that lag
-	spinFor    = int64(5 * time.Microsecond)  // then yield
 	yieldFor   = int64(20 * time.Microsecond) // then sleep: whoever reads may want this very processor
 	sleepMin   = 20 * time.Microsecond
 	sleepMax   = 100 * time.Microsecond
 	roundMax   = int64(5 * time.Millisecond) // counts at most this much of a wait round: a freeze of both sides is no stall
-	spinPauses = 16
 
 	busyTimeouts = 10 // a member that is busy elsewhere is waited for so many times longer
 )
@@ -275,8 +273,6 @@ func (p *Publisher) backpressure(st *round, set *memberSet, m *member, need uint
 		return ErrBackpressure
 	}
 	switch {
-	case waited < spinFor:
-		seqlock.Pause(spinPauses)
 	case waited < yieldFor:
 		yieldCore()
 	default:

@@ -50,35 +50,40 @@ func (i *Idle) UnmarshalText(b []byte) error {
 // Spin is the IdleSpin strategy; the zero value is ready. A reader that is faster
 // than the writer keeps looking at the very line that is being written and slows
 // the writer down by half. When poll after poll finds a little, with hardly an
-// empty one between, Spin waits a moment after each (below half a microsecond) and
-// lets some frames gather; at rates below some 20 M frames a second it never does.
+// empty one between, Spin waits a moment after each and lets some frames gather: below
+// half a microsecond, and up to 2 where more than a hundred come meanwhile. At rates
+// below some 20 M frames a second it never does.
 type Spin struct {
 	empty  uint32 // empty polls since the last frame
 	chases uint32 // polls in a row that found a little right away
+	most   uint32 // frames that one poll found lately
 }
 
 const (
-	chaseEmpty  = 2   // so few empty polls before the next frame mean that we chase
-	chaseFull   = 128 // who finds so many is behind, and does not chase
-	chaseAfter  = 8   // so often in a row
-	chasePauses = 16  // about 430 ns where PAUSE takes 27
+	chaseEmpty = 2   // so few empty polls before the next frame mean that we chase
+	chaseFull  = 128 // who finds so many, and as many as ever lately, is behind, and does not chase
+	chaseFade  = 6   // most forgets a 64th with each poll that finds less
+	chaseAfter = 8   // so often in a row
+	chaseMin   = 16  // pauses; about 430 ns where PAUSE takes 27
+	chaseMax   = 64
 )
 
 func (s *Spin) Idle(work int) {
-	switch {
-	case work == 0:
+	if work == 0 {
 		if s.empty++; s.empty > chaseEmpty {
 			s.chases = 0
 		}
 		return
-	case work >= chaseFull:
-		s.chases = 0
-	default:
-		s.chases++
 	}
 	s.empty = 0
-	if s.chases >= chaseAfter {
-		seqlock.Pause(chasePauses)
+	found := uint32(work)
+	if found >= max(s.most, chaseFull) {
+		s.most, s.chases = found, 0
+		return
+	}
+	s.most -= s.most >> chaseFade
+	if s.chases++; s.chases >= chaseAfter {
+		seqlock.Pause(min(max(found/2, chaseMin), chaseMax))
 	}
 }
 
