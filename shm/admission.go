@@ -63,7 +63,7 @@ func (s *Subscriber) take(a admission) error {
 		return a.err
 	case a.lane != nil:
 		if need := gatherFor(a.lane.maxMsg); len(s.buf) < need {
-			s.buf = gatherBuffer(need)
+			s.buf = make([]byte, need)
 		}
 		a.lane.state = laneWaiting
 		s.waiting = append(s.waiting, a.lane)
@@ -99,10 +99,6 @@ func (s *Subscriber) take(a admission) error {
 // gatherFor is the size of a buffer for what gather takes at once of frames of up to maxMsg
 // bytes: the last frame may lie across gatherBytes.
 func gatherFor(maxMsg uint64) int { return int(gatherBytes + layout.FrameBytes(maxMsg)) }
-
-// gatherBuffer is a buffer of n bytes and, behind its length, of one header: deliver looks
-// at what stands there before it compares where that is.
-func gatherBuffer(n int) []byte { return make([]byte, n, n+layout.FrameHeaderBytes) }
 
 // postAll hands news to the polling goroutine and wakes it if it sleeps. The slot of
 // a new lane is opened here, where the cursor file is known to be mapped.

@@ -73,7 +73,7 @@ func newSubscriber(mem []byte, h layout.CursorHeader, o SubscriberOptions) (*Sub
 	if err := checkAligned(mem); err != nil {
 		return nil, err
 	}
-	s := &Subscriber{mem: mem, hdr: h, opts: o, acked: o.acked, buf: gatherBuffer(gatherBytes), lanesHeld: map[layout.ID16]uint32{}, rejoining: map[layout.ID16]bool{}}
+	s := &Subscriber{mem: mem, hdr: h, opts: o, acked: o.acked, buf: make([]byte, gatherBytes), lanesHeld: map[layout.ID16]uint32{}, rejoining: map[layout.ID16]bool{}}
 	var err error
 	if s.stats, err = seqlock.NewCell(mem[layout.OffSubMetrics : layout.OffSubMetrics+layout.SubMetricBytes]); err != nil {
 		return nil, err
@@ -355,55 +355,29 @@ func (s *Subscriber) settle(r *reader) {
 	}
 }
 
-// deliver hands the frames of a validated copy to h, at most limit. A call of h
-// costs the loop every register, so what changes lives where it must be stored
-// anyway, the reader's own pos and want, and little else is kept across the call:
-// ADR 0074.
+// deliver hands the frames of a validated copy to h, at most limit.
 func (s *Subscriber) deliver(r *reader, b []byte, h func(Frame), limit int) (n int, err error) {
-	start, end := r.pos, r.pos+uint64(len(b))
 	s.settle(r)
 	if r.fresh || r.loose != 0 { // the first frame needs a closer look
-		if f := headerIn(b, 0); f.commit == layout.Commit(start, layout.KindData) {
+		if f := headerIn(b, 0); f.commit == layout.Commit(r.pos, layout.KindData) {
 			if err := s.resume(r, f.seq); err != nil {
 				return 0, err
 			}
 		}
 	}
 	r.first, r.bytes, r.size, r.cut, r.idle = r.want, 0, 0, true, 0
-	last := r.first + uint64(limit)
-	r.due = start
+	r.start, r.end = r.pos, r.pos+uint64(len(b))
+	r.last = r.want + min(uint64(limit), uint64(len(b))/layout.Align)
+	r.due = r.start
 	if !r.bulk || r.frame > fetchMost {
 		r.due = noFetch
 	}
-	call := spread(h)
-	for pos := start; r.want != last; {
-		if pos >= r.due {
-			r.due = r.fetch(r.due, end-start)
-			pos = r.pos // which it is: so that it need not be kept across that call
+	if !r.hand(b, h) {
+		if f := headerIn(b, r.pos-r.start); f.commit == layout.Commit(r.pos, layout.KindData) && f.seq != r.want {
+			err = s.detach(r, ErrCorrupt, fmt.Sprintf("sequence %d where %d is due", f.seq, r.want))
+		} else if !r.bulk {
+			err = s.detach(r, ErrCorrupt, "frame changed while it was read")
 		}
-		f := headerIn(b, pos-start) // at the end, what gatherBuffer has there
-		meta, seq := f.meta, f.seq
-		size := uint64(uint32(meta))
-		next := pos + layout.FrameBytes(size)
-		if f.commit != layout.Commit(pos, layout.KindData) || size > r.maxMsg || next > end {
-			// The end of a stretch, or something that gather must look at. If
-			// the publisher is hostile, the copy may also differ from what
-			// gather saw.
-			if !r.bulk && pos != end {
-				err = s.detach(r, ErrCorrupt, "frame changed while it was read")
-			}
-			break
-		}
-		if seq != r.want {
-			err = s.detach(r, ErrCorrupt, fmt.Sprintf("sequence %d where %d is due", seq, r.want))
-			break
-		}
-		r.size = size
-		r.bytes += size
-		call(r.topic, r.source, seq, int64(f.time), uint16(meta>>32), uint8(meta>>48), f.payload(size))
-		r.pos = next
-		r.want++
-		pos = next
 	}
 	n, r.cut = int(r.want-r.first), false
 	s.counts[layout.SubFrames] += uint64(n)
@@ -414,6 +388,40 @@ func (s *Subscriber) deliver(r *reader, b []byte, h func(Frame), limit int) (n i
 		r.frame = layout.FrameBytes(r.size)
 	}
 	return n, err
+}
+
+// hand calls h for the frames in b, which begin at start and end at end, until
+// the sequence is last, and fetches what lies behind them on the way: false if one is not whole, or not
+// the next. A call of h costs the loop every register, and what is live across it is
+// stored before and loaded after. So nothing is, but pos, b and h: the rest is the reader's,
+// compared where it lies (ADR 0080).
+func (r *reader) hand(b []byte, h func(Frame)) bool {
+	call := spread(h)
+	for r.want != r.last && r.pos < r.end {
+		if r.pos >= r.due {
+			r.due = r.fetch(r.due, r.end-r.start)
+		}
+		// No more frames than are left to hand out start before stop.
+		r.stop = min(r.due, r.end, r.pos+(r.last-r.want)*layout.Align)
+		for pos := r.pos; pos < r.stop; {
+			f := headerIn(b, pos-r.start)
+			meta, seq := f.meta, f.seq
+			size := uint64(uint32(meta))
+			next := pos + layout.FrameBytes(size)
+			// The end of a stretch, or something that gather must look at. If the publisher is
+			// hostile, the copy may also differ from what gather saw.
+			if f.commit != layout.Commit(pos, layout.KindData) || size > r.maxMsg || next > r.end || seq != r.want {
+				return false
+			}
+			r.size = size
+			r.bytes += size
+			call(r.topic, r.source, seq, int64(f.time), uint16(meta>>32), uint8(meta>>48), f.payload(size))
+			r.pos = next
+			r.want++
+			pos = next
+		}
+	}
+	return true
 }
 
 // resume accepts seq as the next sequence of a lane that was repositioned, and

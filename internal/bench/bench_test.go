@@ -89,7 +89,7 @@ func TestQuotaEndsExactly(t *testing.T) {
 }
 
 func TestCounterSeesDuplicatesAndSilentGaps(t *testing.T) {
-	c := newCounter(0)
+	c := newCounter()
 	send := func(source shm.SourceID, seqs ...uint64) {
 		for _, s := range seqs {
 			c.handler()(shm.Frame{Source: source, Seq: s, Type: frameType})
@@ -116,6 +116,17 @@ func TestCounterSeesDuplicatesAndSilentGaps(t *testing.T) {
 	}
 	if c.gap(shm.ErrClosed) == nil {
 		t.Error("another error was taken for a gap")
+	}
+	c = newCounter()
+	for i := range shm.SourceID(maxPublishers) {
+		send(1+i, 0, 1)
+	}
+	send(1, 2)
+	if c.res.Wrong != 0 {
+		t.Errorf("%d of %d sources", c.res.Wrong, maxPublishers)
+	}
+	if send(maxPublishers+1, 0); c.res.Wrong == 0 {
+		t.Error("a source too many was not seen")
 	}
 }
 

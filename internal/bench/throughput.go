@@ -52,7 +52,10 @@ type ThroughputReport struct {
 	Interrupted bool `json:"interrupted"`
 }
 
-const throughputRuns = 5
+const (
+	throughputRuns = 5
+	maxPublishers  = 64
+)
 
 // Validate fills the zero fields and reports the first impossible value.
 func (o *ThroughputOptions) Validate() (err error) {
@@ -76,8 +79,8 @@ func (o *ThroughputOptions) Validate() (err error) {
 		return fmt.Errorf("message size %d bytes: want 0 to %d", o.Size, MaxSize)
 	case o.Runs < 1 || o.Duration < 0:
 		return fmt.Errorf("%d runs of %v: want at least one, of a positive duration", o.Runs, o.Duration)
-	case o.Publishers < 1 || o.Publishers > 64 || o.Subscribers < 1 || o.Subscribers > 128:
-		return fmt.Errorf("%d publishers and %d subscribers: want 1 to 64 and 1 to 128", o.Publishers, o.Subscribers)
+	case o.Publishers < 1 || o.Publishers > maxPublishers || o.Subscribers < 1 || o.Subscribers > 128:
+		return fmt.Errorf("%d publishers and %d subscribers: want 1 to %d and 1 to 128", o.Publishers, o.Subscribers, maxPublishers)
 	case o.Count != 0 && o.Count < uint64(o.Publishers):
 		return fmt.Errorf("%d messages for %d publishers: want at least one each", o.Count, o.Publishers)
 	}
