@@ -63,7 +63,7 @@ func (s *Subscriber) take(a admission) error {
 		return a.err
 	case a.lane != nil:
 		if need := gatherFor(a.lane.maxMsg); len(s.buf) < need {
-			s.buf = make([]byte, need)
+			s.buf = gatherBuffer(need)
 		}
 		a.lane.state = laneWaiting
 		s.waiting = append(s.waiting, a.lane)
@@ -99,6 +99,11 @@ func (s *Subscriber) take(a admission) error {
 // gatherFor is the size of a buffer for what gather takes at once of frames of up to maxMsg
 // bytes: the last frame may lie across gatherBytes.
 func gatherFor(maxMsg uint64) int { return int(gatherBytes + layout.FrameBytes(maxMsg)) }
+
+// gatherBuffer is a buffer of n bytes and, behind its length, of one header: the payload of an
+// empty frame begins where the frame ends, and that must be within the buffer, or it keeps
+// alive, and is, whatever lies behind it.
+func gatherBuffer(n int) []byte { return make([]byte, n, n+layout.FrameHeaderBytes) }
 
 // postAll hands news to the polling goroutine and wakes it if it sleeps. The slot of
 // a new lane is opened here, where the cursor file is known to be mapped.

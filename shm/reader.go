@@ -47,10 +47,7 @@ type reader struct {
 	cut         bool   // a handler's panic ended it: what it delivered is yet to be counted
 	tail        uint64 // tail hint last seen: everything before it is complete
 	frame       uint64 // size of the last frame, to guess how much limit frames take
-	start, end  uint64 // positions of what is being delivered
-	last        uint64 // sequence before which that stops, if it was not all
 	due         uint64 // position at which the next part of the next stretch is fetched
-	stop        uint64 // before that, frames are handed out without a look at the three above
 	idle        uint32 // polls that found nothing, saturating
 	state       laneState
 	final       uint64 // where the lane ends, once its publisher is gone

@@ -59,7 +59,7 @@ func (s *Subscriber) Frames(ctx context.Context) iter.Seq2[Frame, error] {
 				}
 				continue
 			}
-			idle.Idle(n)
+			idle.Idle(n * defaultMax) // one at a time is this loop's limit, and no sign of a chase
 		}
 	}
 }

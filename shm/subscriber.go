@@ -73,7 +73,7 @@ func newSubscriber(mem []byte, h layout.CursorHeader, o SubscriberOptions) (*Sub
 	if err := checkAligned(mem); err != nil {
 		return nil, err
 	}
-	s := &Subscriber{mem: mem, hdr: h, opts: o, acked: o.acked, buf: make([]byte, gatherBytes), lanesHeld: map[layout.ID16]uint32{}, rejoining: map[layout.ID16]bool{}}
+	s := &Subscriber{mem: mem, hdr: h, opts: o, acked: o.acked, buf: gatherBuffer(gatherBytes), lanesHeld: map[layout.ID16]uint32{}, rejoining: map[layout.ID16]bool{}}
 	var err error
 	if s.stats, err = seqlock.NewCell(mem[layout.OffSubMetrics : layout.OffSubMetrics+layout.SubMetricBytes]); err != nil {
 		return nil, err
@@ -366,14 +366,13 @@ func (s *Subscriber) deliver(r *reader, b []byte, h func(Frame), limit int) (n i
 		}
 	}
 	r.first, r.bytes, r.size, r.cut, r.idle = r.want, 0, 0, true, 0
-	r.start, r.end = r.pos, r.pos+uint64(len(b))
-	r.last = r.want + min(uint64(limit), uint64(len(b))/layout.Align)
-	r.due = r.start
+	r.due = r.pos
 	if !r.bulk || r.frame > fetchMost {
 		r.due = noFetch
 	}
-	if !r.hand(b, h) {
-		if f := headerIn(b, r.pos-r.start); f.commit == layout.Commit(r.pos, layout.KindData) && f.seq != r.want {
+	st := stretch{start: r.pos, end: r.pos + uint64(len(b)), last: r.want + min(uint64(limit), uint64(len(b))/layout.Align)}
+	if !r.hand(&st, b, h) {
+		if f := headerIn(b, r.pos-st.start); f.commit == layout.Commit(r.pos, layout.KindData) && f.seq != r.want {
 			err = s.detach(r, ErrCorrupt, fmt.Sprintf("sequence %d where %d is due", f.seq, r.want))
 		} else if !r.bulk {
 			err = s.detach(r, ErrCorrupt, "frame changed while it was read")
@@ -390,27 +389,33 @@ func (s *Subscriber) deliver(r *reader, b []byte, h func(Frame), limit int) (n i
 	return n, err
 }
 
-// hand calls h for the frames in b, which begin at start and end at end, until
-// the sequence is last, and fetches what lies behind them on the way: false if one is not whole, or not
-// the next. A call of h costs the loop every register, and what is live across it is
-// stored before and loaded after. So nothing is, but pos, b and h: the rest is the reader's,
-// compared where it lies (ADR 0080).
-func (r *reader) hand(b []byte, h func(Frame)) bool {
+// stretch is what hand hands out: positions, and the sequence to stop before.
+type stretch struct {
+	start, end uint64
+	last       uint64
+	stop       uint64 // no frame that starts before it is last, or has a fetch due
+}
+
+// hand calls h for the frames of a stretch, whose copy is b, and fetches what lies behind them on
+// the way: false if one is not whole, or not the next. A call of h costs the loop every
+// register, and what is live across it is stored before and loaded after. So little is: the
+// rest is compared where it lies, in the reader and in st, which is this call's own (ADR 0080).
+func (r *reader) hand(st *stretch, b []byte, h func(Frame)) bool {
 	call := spread(h)
-	for r.want != r.last && r.pos < r.end {
+	for r.want != st.last && r.pos < st.end {
 		if r.pos >= r.due {
-			r.due = r.fetch(r.due, r.end-r.start)
+			r.due = r.fetch(r.due, st.end-st.start)
 		}
-		// No more frames than are left to hand out start before stop.
-		r.stop = min(r.due, r.end, r.pos+(r.last-r.want)*layout.Align)
-		for pos := r.pos; pos < r.stop; {
-			f := headerIn(b, pos-r.start)
+		// No more frames than are left to hand out start before that.
+		st.stop = min(r.due, st.end, r.pos+(st.last-r.want)*layout.Align)
+		for pos := r.pos; pos < st.stop; {
+			f := headerIn(b, pos-st.start)
 			meta, seq := f.meta, f.seq
 			size := uint64(uint32(meta))
 			next := pos + layout.FrameBytes(size)
 			// The end of a stretch, or something that gather must look at. If the publisher is
 			// hostile, the copy may also differ from what gather saw.
-			if f.commit != layout.Commit(pos, layout.KindData) || size > r.maxMsg || next > r.end || seq != r.want {
+			if f.commit != layout.Commit(pos, layout.KindData) || size > r.maxMsg || next > st.end || seq != r.want {
 				return false
 			}
 			r.size = size

@@ -117,6 +117,12 @@ func TestCounterSeesDuplicatesAndSilentGaps(t *testing.T) {
 	if c.gap(shm.ErrClosed) == nil {
 		t.Error("another error was taken for a gap")
 	}
+	if c.handler()(shm.Frame{Source: 1, Seq: 8, Type: lastType}); c.ended != 1 || c.res.Wrong != 3 {
+		t.Errorf("%d lanes ended, %d faults", c.ended, c.res.Wrong)
+	}
+	if c.handler()(shm.Frame{Source: 1, Seq: 9, Type: 99}); c.ended != 1 || c.res.Wrong != 4 {
+		t.Error("a type that nobody sent was not seen")
+	}
 	c = newCounter()
 	for i := range shm.SourceID(maxPublishers) {
 		send(1+i, 0, 1)

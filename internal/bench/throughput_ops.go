@@ -152,8 +152,12 @@ func (c *counter) handler() func(shm.Frame) {
 			c.res.Wrong++
 		}
 		l.next = f.Seq + 1
-		if f.Type != frameType {
+		switch f.Type {
+		case frameType:
+		case lastType:
 			c.ended++
+		default:
+			c.res.Wrong++
 		}
 	}
 }
