@@ -128,6 +128,44 @@ func TestPollKeepsItsLimit(t *testing.T) {
 	}
 }
 
+// Fear: a handler that polls, which it must not, hangs or reads beyond the copy instead of losing the lane.
+func TestAHandlerThatPollsEnds(t *testing.T) {
+	watch(t, time.Minute)
+	for _, limit := range []int{1, 3, 50, 0} {
+		for _, inner := range []int{1, 2, 100, 0} {
+			p, s, _ := heapPair(t, layout.Geometry{Ring: 1 << 18, MaxMsg: 1 << 10}, Lossless, Policy{Kind: PolicyFail})
+			for i := range 2000 {
+				_, err := p.Publish(1, make([]byte, i%60))
+				must(t, err)
+			}
+			p.Flush()
+			n := 0
+			poll := func(h func(Frame), limit int) (err error) {
+				got, err := s.Poll(h, limit)
+				if n += got; err != nil && !errors.Is(err, ErrCorrupt) {
+					t.Fatal(err)
+				}
+				return err
+			}
+			for range 40 { // until a stretch is copied without a look at each header
+				must(t, poll(func(Frame) {}, 10))
+			}
+			for range 2000 {
+				if poll(func(f Frame) {
+					if f.Seq%7 == 0 {
+						_ = poll(func(Frame) {}, inner)
+					}
+				}, limit) != nil {
+					break
+				}
+			}
+			if n < 400 {
+				t.Errorf("limits %d and %d: %d frames", limit, inner, n)
+			}
+		}
+	}
+}
+
 // Fear: the payload of an empty frame at the end of a copy lies behind the buffer, in what the
 // garbage collector takes for something else.
 func TestEmptyPayloadsLieWithinTheBuffer(t *testing.T) {

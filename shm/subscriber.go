@@ -389,11 +389,11 @@ func (s *Subscriber) deliver(r *reader, b []byte, h func(Frame), limit int) (n i
 	return n, err
 }
 
-// stretch is what hand hands out: positions, and the sequence to stop before.
+// stretch is what hand hands out.
 type stretch struct {
-	start, end uint64
-	last       uint64
-	stop       uint64 // no frame that starts before it is last, or has a fetch due
+	start, end uint64 // positions
+	last       uint64 // sequence to stop before, if that is not all
+	stop       uint64 // position: what starts before it is neither last nor behind the end, and has no fetch due
 }
 
 // hand calls h for the frames of a stretch, whose copy is b, and fetches what lies behind them on
@@ -402,7 +402,7 @@ type stretch struct {
 // rest is compared where it lies, in the reader and in st, which is this call's own (ADR 0080).
 func (r *reader) hand(st *stretch, b []byte, h func(Frame)) bool {
 	call := spread(h)
-	for r.want != st.last && r.pos < st.end {
+	for seqlock.Before(r.want, st.last) && r.pos < st.end {
 		if r.pos >= r.due {
 			r.due = r.fetch(r.due, st.end-st.start)
 		}
