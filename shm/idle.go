@@ -56,7 +56,7 @@ func (i *Idle) UnmarshalText(b []byte) error {
 // many as ever lately, from 128 on, is behind, and does not wait: give Poll no lower limit beside a Spin.
 type Spin struct {
 	empty  uint32 // empty polls since the last frame
-	chases uint32 // polls in a row that found a little right away
+	chases uint32 // polls in a row that found less than they may right away
 	most   uint32 // frames that one poll found lately
 }
 

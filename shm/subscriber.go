@@ -393,7 +393,7 @@ func (s *Subscriber) deliver(r *reader, b []byte, h func(Frame), limit int) (n i
 type stretch struct {
 	start, end uint64 // positions
 	last       uint64 // sequence to stop before, if that is not all
-	stop       uint64 // position: what starts before it is neither last nor behind the end, and has no fetch due
+	stop       uint64 // position: what starts before it comes before last and end, and has no fetch due
 }
 
 // hand calls h for the frames of a stretch, whose copy is b, and fetches what lies behind them on
