@@ -9,7 +9,6 @@ import (
 	"github.com/torq/mycelium/internal/clock"
 	"github.com/torq/mycelium/internal/failpoint"
 	"github.com/torq/mycelium/internal/layout"
-	"github.com/torq/mycelium/internal/lines"
 	"github.com/torq/mycelium/seqlock"
 )
 
@@ -177,7 +176,10 @@ func (p *Publisher) tryRefill(st *round, need uint64, wait bool) (again bool, er
 		}
 		runtime.KeepAlive(set) // the mappings behind the words live as long as their members
 		if seqlock.Diff(lim, need) >= 0 {
-			p.streams = lines.Hints && slowest != nil && p.pos-nearest >= ownLag
+			if len(set.lossless) == 0 {
+				nearest = p.pos // or anywhere: lossy ones do not tell
+			}
+			p.follow(p.pos - nearest)
 			p.grant(need, lim)
 			if st != nil && st.start != 0 {
 				p.counts[layout.MetricBackpressureNs] += uint64(clock.Mono() - st.start)

@@ -33,6 +33,7 @@ type Publisher struct {
 	maxMsg    uint64
 	nextBlock uint64 // the index wants the first frame that starts at or after it
 	nextOwn   uint64 // lines to come may be due with the first that starts here; never beyond nextBlock
+	part      uint64 // from one such place to the next: a power of two
 	set       atomic.Pointer[memberSet]
 	stamp     Timestamps
 	shift     uint8
@@ -99,6 +100,7 @@ func newPublisher(mem []byte, h layout.LaneHeader, o PublisherOptions, policy Po
 		policy:  policy,
 	}
 	p.set.Store(&memberSet{})
+	p.follow(0)
 	var err error
 	if p.tail, err = seqlock.NewCell(mem[layout.OffTail : layout.OffTail+layout.TailBytes]); err != nil {
 		return nil, err
@@ -345,36 +347,42 @@ func (p *Publisher) due(pos uint64) bool {
 // attend does what due found after the last frame, the one at pos, and
 // returns that frame's sequence.
 func (p *Publisher) attend(pos uint64) (seq uint64, err error) {
-	seq = p.seq - 1
-	p.wake()
+	if len(p.set.Load().sleepers) != 0 {
+		p.wake()
+	}
 	if pos >= p.nextOwn {
 		lines.Own(p.coming(pos))
 	}
 	if pos >= p.nextBlock {
-		p.indexFrame(pos, seq)
+		p.indexFrame(pos, p.seq-1)
 		if p.intentL-p.pos < 2<<p.shift {
 			p.refillEarly()
 		}
 	}
-	return seq, nil
+	return p.seq - 1, nil
+}
+
+// follow notes at a refill how the lossless subscribers follow, the nearest of them behind by
+// lag: where all are behind, lines to come are taken.
+func (p *Publisher) follow(lag uint64) {
+	n := uint64(ownLook)
+	if p.streams = lines.Hints && lag >= ownLag; p.streams {
+		n = ownBytes
+	}
+	p.part = min(n, 1<<p.shift) // parts of blocks: a block's first frame is always due
 }
 
 // coming are the lines to take after the frame at pos, and moves nextOwn beyond it: lines of
 // small frames to come, while all subscribers are behind, as far as there is credit. Large
 // frames ask for theirs as they are copied.
 func (p *Publisher) coming(pos uint64) []byte {
-	n, take := uint64(ownLook), p.streams && p.pos-pos <= layout.FrameBytes(putMax)
-	if take {
-		n = ownBytes
-	}
-	n = min(n, 1<<p.shift) // parts of blocks: a block's first frame is always due
-	part := pos &^ (n - 1)
-	p.nextOwn = part + n
+	part := pos &^ (p.part - 1)
+	p.nextOwn = part + p.part
 	at := part + ownLead
-	if !take || at+n > p.limit {
+	if !p.streams || at+p.part > p.limit || p.pos-pos > layout.FrameBytes(putMax) {
 		return nil
 	}
-	return p.ring.bytes(at, n)
+	return p.ring.bytes(at, p.part)
 }
 
 // now is the time stamp of the next frame, never before the one before it.

@@ -102,8 +102,9 @@ func publish(p *shm.Publisher, typ uint16, payload []byte, err error) error {
 // counter follows the sequences of one topic's lanes: every frame must be the
 // next of its lane, or the next after a reported gap.
 type counter struct {
+	lane  // that of the frame before, whose own place is lanes[at]
+	at    uint
 	lanes [maxPublishers]lane // those not heard of yet come last
-	at    uint                // the lane of the frame before
 	ended int                 // lanes that said that nothing follows
 	res   result
 }
@@ -118,40 +119,39 @@ func newCounter() *counter {
 	for i := range c.lanes {
 		c.lanes[i].next = firstSeq
 	}
+	c.lane = c.lanes[0]
 	return c
 }
 
-// lane finds that of a source, and moves at there. A source too many gets somebody else's, and
-// its sequences are wrong.
-func (c *counter) lane(source shm.SourceID) *lane {
-	var l *lane
-	for i := range c.lanes {
-		l, c.at = &c.lanes[i], uint(i)
-		if l.source == source || l.source == 0 {
+// turn puts the lane of the frame before away, and takes that of a source. A source too many gets
+// somebody else's, and its sequences are wrong.
+func (c *counter) turn(source shm.SourceID) {
+	c.lanes[c.at%maxPublishers] = c.lane
+	for c.at = 0; c.at < maxPublishers-1; c.at++ {
+		if l := &c.lanes[c.at]; l.source == source || l.source == 0 {
 			break
 		}
 	}
-	l.source = source
-	return l
+	c.lane = c.lanes[c.at%maxPublishers]
+	c.source = source
 }
 
 // handler checks frames; how many they are, Poll says. It is a closure and not a method value: a
 // Frame fills the registers that Go passes arguments in, and a receiver beside it would
 // send every call over the stack. It calls nothing, so that it needs no stack of its own
-// either: the bus is to be measured, and not this. (Where this is inlined, lane is not.)
+// either: the bus is to be measured, and not this. (Where this is inlined, turn is not.)
 //
 //go:noinline
 func (c *counter) handler() func(shm.Frame) {
 	return func(f shm.Frame) {
-		l := &c.lanes[c.at%maxPublishers]
-		if f.Source == l.source && f.Seq == l.next && f.Type == frameType {
-			l.next = f.Seq + 1
+		if f.Source == c.source && f.Seq == c.next && f.Type == frameType {
+			c.next++
 			return
 		}
-		if l = c.lane(f.Source); f.Seq != l.next {
+		if c.turn(f.Source); f.Seq != c.next {
 			c.res.Wrong++
 		}
-		l.next = f.Seq + 1
+		c.next = f.Seq + 1
 		switch f.Type {
 		case frameType:
 		case lastType:
@@ -168,11 +168,10 @@ func (c *counter) gap(err error) error {
 	if !errors.As(err, &g) {
 		return err
 	}
-	l := c.lane(g.Source)
-	if g.From != l.next {
+	if c.turn(g.Source); g.From != c.next {
 		c.res.Wrong++
 	}
-	l.next = g.Next
+	c.next = g.Next
 	c.res.Gaps++
 	c.res.Missed += g.Missed()
 	return nil
