@@ -342,6 +342,9 @@ func (s *Subscriber) closeWith(ctx context.Context, m *control.Message) error {
 	for atomic.LoadUint32(&s.busy) != 0 { // SYNC busy/close
 		runtime.Gosched()
 	}
+	if s.laid.lane != nil {
+		s.gatherUp()
+	}
 	shielded(s.mem, func() {
 		s.stats.Store(s.counts[:])
 		if s.opts.Keep > 0 { // its next owner goes on from here

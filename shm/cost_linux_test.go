@@ -3,6 +3,7 @@ package shm
 import (
 	"errors"
 	"fmt"
+	"iter"
 	"os"
 	"runtime"
 	"runtime/debug"
@@ -38,8 +39,20 @@ func TestHotPathsDoNotAllocate(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+		next, stop := iter.Pull2(s.Frames(bg()))
+		defer stop()
 		for what, f := range map[string]func(){
 			"publish": func() { publish(); poll() },
+			"frames": func() { // alone, and of a stretch
+				for range 4 {
+					publish()
+				}
+				for range 4 {
+					if _, err, _ := next(); err != nil {
+						t.Fatal(err)
+					}
+				}
+			},
 			"claim and commit": func() {
 				c, err := p.Claim(1, 100)
 				if err != nil {

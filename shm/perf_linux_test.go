@@ -87,6 +87,42 @@ func BenchmarkPublishAlone(b *testing.B) {
 	})
 }
 
+// BenchmarkFramesAlone takes frames that lie ready, of 64 bytes.
+func BenchmarkFramesAlone(b *testing.B) {
+	for _, protect := range []bool{false, true} {
+		b.Run(fmt.Sprintf("Protect=%v", protect), func(b *testing.B) {
+			p, s, _ := heapPair(b, geo, Lossless, Policy{Timeout: -1})
+			left, took := 0, time.Duration(0)
+			for n := b.N; n > 0; n -= left {
+				left = min(n, 5000)
+				for range left {
+					_, err := p.Publish(1, make([]byte, 64))
+					must(b, err)
+				}
+				start, i := time.Now(), 0
+				loop := func() error {
+					for _, err := range s.Frames(bg()) {
+						if i++; err != nil || i == left {
+							return err
+						}
+					}
+					return nil
+				}
+				if protect {
+					must(b, s.Protect(loop))
+				} else {
+					must(b, loop())
+				}
+				took += time.Since(start)
+				_, err := s.Poll(func(Frame) {}, 0) // which moves the cursor
+				must(b, err)
+			}
+			b.ReportMetric(0, "ns/op") // with what published them
+			b.ReportMetric(float64(took)/float64(b.N), "ns/frame")
+		})
+	}
+}
+
 func BenchmarkEmptyPoll(b *testing.B) {
 	h := func(Frame) {}
 	alone(b, Lossless, func(_ *Publisher, s *Subscriber) error {

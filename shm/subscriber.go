@@ -33,6 +33,7 @@ type Subscriber struct {
 	sweep     uint32
 	buf       []byte
 	mem       []byte // the cursor file
+	laid      laid   // what a loop over Frames is at
 	idles     uint32
 	inbox     atomic.Bool // something waits in inboxed, or closed or dead; cleared under control
 	counts    [layout.SubMetricWords]uint64
@@ -112,6 +113,9 @@ func (s *Subscriber) Poll(h func(Frame), limit int) (n int, err error) {
 		if err := s.admit(); err != nil {
 			return 0, err
 		}
+	}
+	if s.laid.lane != nil { // the loop's body polls, or has panicked
+		s.gatherUp()
 	}
 	if s.worked {
 		s.worked = false
@@ -197,7 +201,10 @@ func (s *Subscriber) enter() {
 // the subscriber's own cursor file into its end. Any other panic goes on.
 func (s *Subscriber) guard(old bool, err *error) {
 	debug.SetPanicOnFault(old)
-	s.protected = false
+	if !s.protected {
+		return // the end of a loop over Frames, or a panic in its body
+	}
+	s.protected, s.laid.wanted = false, false
 	v := recover()
 	if v == nil {
 		seqlock.StoreRelease32(&s.busy, 0)
@@ -305,6 +312,9 @@ func (s *Subscriber) waits(r *reader) error {
 // pollRuns delivers at most limit frames of one lane, as many at a time as lie
 // together.
 func (s *Subscriber) pollRuns(r *reader, h func(Frame), limit int) (n int, err error) {
+	if s.laid.wanted {
+		return s.lay(r)
+	}
 	for looks := 0; n < limit; {
 		if r.state != laneReading {
 			return n, nil
@@ -357,21 +367,37 @@ func (s *Subscriber) settle(r *reader) {
 
 // deliver hands the frames of a validated copy to h, at most limit.
 func (s *Subscriber) deliver(r *reader, b []byte, h func(Frame), limit int) (n int, err error) {
+	st, err := s.begin(r, b, limit)
+	if err != nil {
+		return 0, err
+	}
+	r.cut = true
+	whole := r.hand(&st, b, h)
+	return s.finish(r, &st, b, whole)
+}
+
+// begin readies a lane for hand.
+func (s *Subscriber) begin(r *reader, b []byte, limit int) (st stretch, err error) {
 	s.settle(r)
 	if r.fresh || r.loose != 0 { // the first frame needs a closer look
 		if f := headerIn(b, 0); f.commit == layout.Commit(r.pos, layout.KindData) {
 			if err := s.resume(r, f.seq); err != nil {
-				return 0, err
+				return st, err
 			}
 		}
 	}
-	r.first, r.bytes, r.size, r.cut, r.idle = r.want, 0, 0, true, 0
+	r.first, r.bytes, r.size, r.idle = r.want, 0, 0, 0
 	r.due = r.pos
 	if !r.bulk || r.frame > fetchMost {
 		r.due = noFetch
 	}
-	st := stretch{start: r.pos, end: r.pos + uint64(len(b)), last: r.want + min(uint64(limit), uint64(len(b))/layout.Align)}
-	if !r.hand(&st, b, h) {
+	return stretch{start: r.pos, end: r.pos + uint64(len(b)), last: r.want + min(uint64(limit), uint64(len(b))/layout.Align)}, nil
+}
+
+// finish counts what hand has handed out since begin, and judges what it stopped at if that
+// was not whole.
+func (s *Subscriber) finish(r *reader, st *stretch, b []byte, whole bool) (n int, err error) {
+	if !whole {
 		if f := headerIn(b, r.pos-st.start); f.commit == layout.Commit(r.pos, layout.KindData) && f.seq != r.want {
 			err = s.detach(r, ErrCorrupt, fmt.Sprintf("sequence %d where %d is due", f.seq, r.want))
 		} else if !r.bulk {

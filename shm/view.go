@@ -27,6 +27,9 @@ func (s *Subscriber) View(h func(Frame) error, limit int) (n int, err error) {
 			return 0, err
 		}
 	}
+	if s.laid.lane != nil { // as in Poll
+		s.gatherUp()
+	}
 	lanes, first := s.lanes, s.next
 	for i := range lanes {
 		at := first + i
