@@ -330,6 +330,29 @@ func TestTruncatedLaneUnderFrames(t *testing.T) {
 	}
 }
 
+// A View on its own lets go of what it holds on to, whether memory is there or not.
+func TestCloseAfterAView(t *testing.T) {
+	for _, whole := range []bool{true, false} {
+		watch(t, time.Minute)
+		d, c := openBus(t, LocalOptions{RingBytes: small, Policy: Policy{Kind: PolicyFail}})
+		s := subscriber(t, dial(t, d), "a", SubscriberOptions{Mode: Lossless})
+		p := publisher(t, c, "a", PublisherOptions{})
+		publishN(t, p, 10)
+		if !whole {
+			must(t, os.Truncate(laneFile(t, d, p), 0))
+		}
+		n := 0
+		var err error
+		for n < 10 && err == nil {
+			n, err = s.View(func(Frame) error { return nil }, 0)
+		}
+		if whole != (err == nil) || !whole && !errors.Is(err, ErrFault) || atomic.LoadUint32(&s.busy) != 0 || s.protected {
+			t.Fatalf("whole %v: %d, %v, busy %d", whole, n, err, s.busy)
+		}
+		must(t, s.Close())
+	}
+}
+
 // A cursor file that is truncated in the middle of a stretch ends the loop with its subscriber; a
 // panic of the body that is none of ours passes through whatever the memory does.
 func TestTruncatedCursorFileUnderFrames(t *testing.T) {

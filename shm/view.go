@@ -21,6 +21,7 @@ func (s *Subscriber) View(h func(Frame) error, limit int) (n int, err error) {
 	if !s.protected {
 		defer s.guard(debug.SetPanicOnFault(true), &err)
 		s.enter()
+		s.protected = true // as in pollGuarded
 	}
 	if s.inbox.Load() {
 		if err := s.admit(); err != nil {
