@@ -338,12 +338,15 @@ func TestCloseAfterAView(t *testing.T) {
 		s := subscriber(t, dial(t, d), "a", SubscriberOptions{Mode: Lossless})
 		p := publisher(t, c, "a", PublisherOptions{})
 		publishN(t, p, 10)
+		n := 0
+		var err error
+		for n == 0 && err == nil { // until the lane is there
+			n, err = s.View(func(Frame) error { return nil }, 1)
+		}
 		if !whole {
 			must(t, os.Truncate(laneFile(t, d, p), 0))
 		}
-		n := 0
-		var err error
-		for n < 10 && err == nil {
+		for n = 0; n == 0 && err == nil; {
 			n, err = s.View(func(Frame) error { return nil }, 0)
 		}
 		if whole != (err == nil) || !whole && !errors.Is(err, ErrFault) || atomic.LoadUint32(&s.busy) != 0 || s.protected {
