@@ -176,8 +176,8 @@ func (p *Publisher) tryRefill(st *round, need uint64, wait bool) (again bool, er
 		}
 		runtime.KeepAlive(set) // the mappings behind the words live as long as their members
 		if seqlock.Diff(lim, need) >= 0 {
-			if len(set.lossless) == 0 {
-				nearest = p.pos // or anywhere: lossy ones do not tell
+			if slowest == nil {
+				nearest = p.pos // nobody is behind; of lossy ones nothing is known
 			}
 			p.follow(p.pos - nearest)
 			p.grant(need, lim)

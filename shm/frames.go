@@ -67,6 +67,10 @@ func (s *Subscriber) frames(ctx context.Context, idle Idler, yield func(Frame, e
 	return more, err
 }
 
+// laidMost is how many frames a stretch has at most: enough to share the costs of a poll, and so few
+// that the other lanes have their turn soon, however slow the loop's body is.
+const laidMost = 16
+
 // laid is a stretch that Frames takes one frame at a time, between the polls that gather one. As
 // after a poll, the position is behind the frame that the loop's body has: whatever else is done
 // meanwhile, Close and Poll included, goes on from there.
@@ -84,6 +88,7 @@ func (s *Subscriber) step(f *Frame) (ok bool, err error) {
 		return false, nil
 	}
 	r := l.lane
+	s.stats.Store(nil)                       // the activity, as in Poll
 	if r.pos != r.published && r.publish() { // as in pollLane
 		s.gatherUp()
 		return false, s.evicted(r)
@@ -115,7 +120,7 @@ func (s *Subscriber) step(f *Frame) (ok bool, err error) {
 
 // lay is pollRuns for Frames: what it gathers stays until it is stepped through.
 func (s *Subscriber) lay(r *reader) (n int, err error) {
-	bytes, v := r.gather(s.buf, defaultMax)
+	bytes, v := r.gather(s.buf, laidMost)
 	switch {
 	case v == nothing:
 		return 0, s.waits(r)
@@ -126,7 +131,7 @@ func (s *Subscriber) lay(r *reader) (n int, err error) {
 	}
 	l := &s.laid
 	l.copy = s.buf[:bytes]
-	if l.stretch, err = s.begin(r, l.copy, defaultMax); err != nil {
+	if l.stretch, err = s.begin(r, l.copy, laidMost); err != nil {
 		return 0, err
 	}
 	l.lane = r

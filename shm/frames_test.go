@@ -140,7 +140,9 @@ func TestCloseAmongFrames(t *testing.T) {
 					close(had)
 					switch kind {
 					case 0:
-						must(t, s.Close())
+						if err := s.Close(); err != nil {
+							t.Error(err)
+						}
 					case 1:
 						panic("the loop's body")
 					}
@@ -203,6 +205,36 @@ func TestCursorFollowsEachStep(t *testing.T) {
 	}
 	if st := statsOf(s.counts[:]); st.Frames != 60 || st.Evictions != 1 {
 		t.Fatal(st)
+	}
+}
+
+// A loop with much to read turns to the other lanes soon, and shows with each step that it reads:
+// while it is slow, the publisher of another lane waits for it under evict.
+func TestLanesTakeTurnsUnderFrames(t *testing.T) {
+	ctx := watch(t, time.Minute)
+	pubs, subs := heapBus(t, 3, 1, layout.Geometry{Ring: small}, Policy{})
+	for _, p := range pubs {
+		publishN(t, p, 200)
+	}
+	s := subs[0]
+	turn, n, from := 0, 0, SourceID(0)
+	activity, before := word64(s.mem, layout.OffSubMetrics), uint64(0)
+	for f, err := range s.Frames(ctx) {
+		must(t, err)
+		if f.Source != from {
+			from, turn = f.Source, 0
+		}
+		if turn++; turn > laidMost {
+			t.Fatalf("%d frames in a row of one lane", turn)
+		}
+		now := atomic.LoadUint64(activity)
+		if n > 3 && now == before { // the first ones may come alone, and be the first of all
+			t.Fatalf("frame %d came without a sign of activity", n)
+		}
+		if before = now; n == 3*200-1 {
+			break
+		}
+		n++
 	}
 }
 

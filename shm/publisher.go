@@ -347,9 +347,7 @@ func (p *Publisher) due(pos uint64) bool {
 // attend does what due found after the last frame, the one at pos, and
 // returns that frame's sequence.
 func (p *Publisher) attend(pos uint64) (seq uint64, err error) {
-	if len(p.set.Load().sleepers) != 0 {
-		p.wake()
-	}
+	p.wake()
 	if pos >= p.nextOwn {
 		lines.Own(p.coming(pos))
 	}
@@ -724,13 +722,16 @@ func (p *Publisher) ID() (TopicID, SourceID) {
 }
 
 // wake ends the sleep of every parked subscriber that has not been woken since
-// it went to sleep. The sleeper read the wake word before it raised its flag, so
-// one bump of the word per park number cannot be missed.
+// it went to sleep.
 func (p *Publisher) wake() {
-	set := p.set.Load()
-	if len(set.sleepers) == 0 {
-		return
+	if set := p.set.Load(); len(set.sleepers) != 0 {
+		p.wakeAll(set)
 	}
+}
+
+// wakeAll is wake where somebody may sleep. The sleeper read the wake word before it raised
+// its flag, so one bump of the word per park number cannot be missed.
+func (p *Publisher) wakeAll(set *memberSet) {
 	if p.fence {
 		atomic.AddUint32(p.wakeSeq, 0)
 	}
