@@ -100,30 +100,36 @@ func TestPanicsInTheMiddleOfAStretch(t *testing.T) {
 // should, where frames are smaller or larger than those before them.
 func TestPollKeepsItsLimit(t *testing.T) {
 	watch(t, time.Minute)
-	p, s, _ := heapPair(t, layout.Geometry{Ring: 1 << 18, MaxMsg: 4 * fetchBytes}, Lossless, Policy{Kind: PolicyFail})
-	rnd := rand.New(rand.NewPCG(1, 2))
-	payload := make([]byte, 4*fetchBytes)
-	var due uint64
-	for round := range 200 {
-		for most := 16 << rnd.IntN(9); ; {
-			if _, err := p.Publish(1, payload[:rnd.IntN(most)]); err != nil {
-				break
-			}
-		}
-		for due < p.seq {
-			limit := []int{1, 1 + rnd.IntN(4), 1 + rnd.IntN(300), math.MaxInt}[rnd.IntN(4)]
-			n, err := s.Poll(func(f Frame) {
-				if f.Seq != due {
-					t.Fatalf("round %d: sequence %d where %d is due", round, f.Seq, due)
+	for name, poll := range polls {
+		p, s, _ := heapPair(t, layout.Geometry{Ring: 1 << 18, MaxMsg: 4 * fetchBytes}, Lossless, Policy{Kind: PolicyFail})
+		rnd := rand.New(rand.NewPCG(1, 2))
+		payload := make([]byte, 4*fetchBytes)
+		var due uint64
+		for round := range 200 {
+			for i, most := 0, 16<<rnd.IntN(9); ; i++ {
+				size := rnd.IntN(most)
+				if i%500 < 200 {
+					size = 0
 				}
-				due++
-			}, limit)
-			if err != nil || n > limit {
-				t.Fatalf("round %d: %d of %d frames, limit %d, %v", round, n, p.seq, limit, err)
+				if _, err := p.Publish(1, payload[:size]); err != nil {
+					break
+				}
 			}
-		}
-		if n, err := s.Poll(func(Frame) { t.Error("a frame that nobody sent") }, 0); n != 0 || err != nil {
-			t.Fatal(n, err)
+			for due < p.seq {
+				limit := []int{1, 1 + rnd.IntN(4), 1 + rnd.IntN(300), math.MaxInt}[rnd.IntN(4)]
+				n, err := poll(s, func(f Frame) {
+					if f.Seq != due {
+						t.Fatalf("%s, round %d: sequence %d where %d is due", name, round, f.Seq, due)
+					}
+					due++
+				}, limit)
+				if err != nil || n > limit {
+					t.Fatalf("%s, round %d: %d of %d frames, limit %d, %v", name, round, n, p.seq, limit, err)
+				}
+			}
+			if n, err := poll(s, func(Frame) { t.Error("a frame that nobody sent") }, 0); n != 0 || err != nil {
+				t.Fatal(n, err)
+			}
 		}
 	}
 }
@@ -131,37 +137,39 @@ func TestPollKeepsItsLimit(t *testing.T) {
 // Fear: a handler that polls, which it must not, hangs or reads beyond the copy instead of losing the lane.
 func TestAHandlerThatPollsEnds(t *testing.T) {
 	watch(t, time.Minute)
-	for _, limit := range []int{1, 3, 50, 0} {
-		for _, inner := range []int{1, 2, 100, 0} {
-			p, s, _ := heapPair(t, layout.Geometry{Ring: 1 << 18, MaxMsg: 1 << 10}, Lossless, Policy{Kind: PolicyFail})
-			for i := range 2000 {
-				_, err := p.Publish(1, make([]byte, i%60))
-				must(t, err)
-			}
-			p.Flush()
-			n := 0
-			poll := func(h func(Frame), limit int) (err error) {
-				got, err := s.Poll(h, limit)
-				if n += got; err != nil && !errors.Is(err, ErrCorrupt) {
-					t.Fatal(err)
+	for name, pollBy := range polls {
+		for _, limit := range []int{1, 3, 50, 0} {
+			for _, inner := range []int{1, 2, 100, 0} {
+				p, s, _ := heapPair(t, layout.Geometry{Ring: 1 << 18, MaxMsg: 1 << 10}, Lossless, Policy{Kind: PolicyFail})
+				for i := range 2000 {
+					_, err := p.Publish(1, make([]byte, i%60))
+					must(t, err)
 				}
-				return err
-			}
-			for range 40 { // until a stretch is copied without a look at each header
-				must(t, poll(func(Frame) {}, 10))
-			}
-			before := n
-			for range 2000 {
-				if poll(func(f Frame) {
-					if f.Seq%7 == 0 {
-						_ = poll(func(Frame) {}, inner)
+				p.Flush()
+				n := 0
+				poll := func(h func(Frame), limit int) (err error) {
+					got, err := pollBy(s, h, limit)
+					if n += got; err != nil && !errors.Is(err, ErrCorrupt) {
+						t.Fatal(err)
 					}
-				}, limit) != nil {
-					break
+					return err
 				}
-			}
-			if n == before || len(s.lanes) != 0 {
-				t.Errorf("limits %d and %d: %d frames, %d lanes", limit, inner, n-before, len(s.lanes))
+				for range 40 { // until a stretch is copied without a look at each header
+					must(t, poll(func(Frame) {}, 10))
+				}
+				before := n
+				for range 2000 {
+					if poll(func(f Frame) {
+						if f.Seq%7 == 0 {
+							_ = poll(func(Frame) {}, inner)
+						}
+					}, limit) != nil {
+						break
+					}
+				}
+				if n == before || len(s.lanes) != 0 {
+					t.Errorf("%s, limits %d and %d: %d frames, %d lanes", name, limit, inner, n-before, len(s.lanes))
+				}
 			}
 		}
 	}
@@ -171,38 +179,40 @@ func TestAHandlerThatPollsEnds(t *testing.T) {
 // garbage collector takes for something else.
 func TestEmptyPayloadsLieWithinTheBuffer(t *testing.T) {
 	watch(t, time.Minute)
-	for _, maxMsg := range []uint32{2000, 4064, 8160} {
-		p, s, r := heapPair(t, layout.Geometry{Ring: 1 << 20, MaxMsg: maxMsg, Step: 64 << 10}, Lossless, Policy{Kind: PolicyFail})
-		_, err := s.Poll(func(Frame) {}, 0) // takes the lane over, and makes a buffer for it
-		must(t, err)
-		full := make([]byte, maxMsg)
-		frame := layout.FrameBytes(uint64(maxMsg))
-		for range 6 {
-			_, err := p.Publish(1, full)
+	for name, poll := range polls {
+		for _, maxMsg := range []uint32{2000, 4064, 8160} {
+			p, s, r := heapPair(t, layout.Geometry{Ring: 1 << 20, MaxMsg: maxMsg, Step: 64 << 10}, Lossless, Policy{Kind: PolicyFail})
+			_, err := s.Poll(func(Frame) {}, 0) // takes the lane over, and makes a buffer for it
 			must(t, err)
-		}
-		for range gatherBytes / frame { // and with an empty one the stretch is full
-			_, err := p.Publish(1, full)
-			must(t, err)
-		}
-		for range 2000 {
-			_, err := p.Publish(1, nil)
-			must(t, err)
-		}
-		p.Flush()
-		n := 0
-		for _, limit := range []int{1, 5, defaultMax, defaultMax, defaultMax} {
-			end := reflect.ValueOf(s.buf).Pointer() + uintptr(cap(s.buf))
-			got, err := s.Poll(func(f Frame) {
-				if at := reflect.ValueOf(f.Payload).Pointer(); at >= end {
-					t.Errorf("at most %d bytes: the payload of frame %d begins %d bytes behind the buffer", maxMsg, f.Seq, at-end)
-				}
-			}, limit)
-			must(t, err)
-			n += got
-		}
-		if n != 6+int(gatherBytes/frame)+2000 || r.state != laneReading {
-			t.Errorf("%d frames", n)
+			full := make([]byte, maxMsg)
+			frame := layout.FrameBytes(uint64(maxMsg))
+			for range 6 {
+				_, err := p.Publish(1, full)
+				must(t, err)
+			}
+			for range gatherBytes / frame { // and with an empty one the stretch is full
+				_, err := p.Publish(1, full)
+				must(t, err)
+			}
+			for range 2000 {
+				_, err := p.Publish(1, nil)
+				must(t, err)
+			}
+			p.Flush()
+			n := 0
+			for _, limit := range []int{1, 5, defaultMax, defaultMax, defaultMax} {
+				end := reflect.ValueOf(s.buf).Pointer() + uintptr(cap(s.buf))
+				got, err := poll(s, func(f Frame) {
+					if at := reflect.ValueOf(f.Payload).Pointer(); at >= end {
+						t.Errorf("%s, at most %d bytes: the payload of frame %d begins %d bytes behind the buffer", name, maxMsg, f.Seq, at-end)
+					}
+				}, limit)
+				must(t, err)
+				n += got
+			}
+			if n != 6+int(gatherBytes/frame)+2000 || r.state != laneReading {
+				t.Errorf("%s: %d frames", name, n)
+			}
 		}
 	}
 }

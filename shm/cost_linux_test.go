@@ -22,7 +22,7 @@ func TestHotPathsDoNotAllocate(t *testing.T) {
 	watch(t, time.Minute)
 	payload := make([]byte, 100)
 	batch := []Message{{1, payload}, {1, payload}, {1, payload}}
-	h := func(Frame) {}
+	h, hs := func(Frame) {}, func([]Frame) {}
 	view := func(Frame) error { return nil }
 	for _, mode := range []Mode{Lossless, Lossy} {
 		p, s, r := heapPair(t, layout.Geometry{Ring: small}, mode, Policy{Kind: PolicyFail})
@@ -73,6 +73,16 @@ func TestHotPathsDoNotAllocate(t *testing.T) {
 					t.Fatal(err)
 				}
 				poll()
+			},
+			"poll batches": func() { // of one, and of more
+				for range 4 {
+					publish()
+				}
+				for range 2 {
+					if _, err := s.PollBatch(hs, 0); err != nil {
+						t.Fatal(err)
+					}
+				}
 			},
 			"poll empty": poll,
 			"view": func() {
@@ -128,7 +138,7 @@ var _ = testproc.Register("no system calls", func(args []string) error {
 	}
 	fmt.Println(d.Path())
 	payload, n := make([]byte, 64), 0
-	h := func(Frame) { n++ }
+	h, hs := func(Frame) { n++ }, func(fs []Frame) { n += len(fs) }
 	batch := []Message{{1, payload}, {1, payload}}
 	round := func() error {
 		for range 100 {
@@ -144,8 +154,11 @@ var _ = testproc.Register("no system calls", func(args []string) error {
 		if _, err := p.PublishBatch(batch); err != nil {
 			return err
 		}
-		for range 3 {
-			if _, err := s.Poll(h, 0); err != nil {
+		if _, err := s.Poll(h, 2); err != nil {
+			return err
+		}
+		for range 2 {
+			if _, err := s.PollBatch(hs, 0); err != nil {
 				return err
 			}
 		}

@@ -78,6 +78,7 @@
 //	    sequence is not the one due       -> *GapError after a lap, else ErrCorrupt
 //	    h(frame)                          // on the copy; a panic of h: the frame comes again
 //	    p = p + size; cursor = p, release, now and then   // SYNC cursor/refill
+//	PollBatch(h): the same, with h(frames) for what was copied at once
 //
 // A segment that somebody truncates is a memory fault in either loop: ErrFault, the
 // lane is given up, the process lives.
@@ -114,7 +115,7 @@
 //
 //	Client, LocalDirectory   any goroutine
 //	Publisher, Claim, Mirror one goroutine at a time, Close included
-//	Subscriber               Poll, View, Run, Frames, Protect and its Idler: one goroutine at a
+//	Subscriber               Poll, PollBatch, View, Run, Frames, Protect and its Idler: one goroutine at a
 //	                         time; Close, Stats, TopicName, SourceName: any. From a handler
 //	                         only the last three
 //	Relay, RelayLane         one goroutine at a time; Relay.Close, Forget and Kick: any

@@ -32,7 +32,7 @@ func TestFramesAmongOtherReads(t *testing.T) {
 	take := func(f Frame) { ta.frame(f); left-- }
 	poll := func() {
 		before := left
-		n, err := s.Poll(take, 1+rnd.IntN(20))
+		n, err := [...]func(*Subscriber, func(Frame), int) (int, error){(*Subscriber).Poll, pollBatch}[rnd.IntN(2)](s, take, 1+rnd.IntN(20))
 		must(t, err)
 		if n != before-left {
 			t.Fatalf("a poll says %d and hands out %d", n, before-left)

@@ -256,6 +256,20 @@ func subscriber(t testing.TB, c *Client, pattern string, o SubscriberOptions) *S
 	return s
 }
 
+// polls are the ways to poll, each for a handler that takes a frame.
+var polls = map[string]func(s *Subscriber, h func(Frame), limit int) (int, error){
+	"Poll":      (*Subscriber).Poll,
+	"PollBatch": pollBatch,
+}
+
+func pollBatch(s *Subscriber, h func(Frame), limit int) (int, error) {
+	return s.PollBatch(func(fs []Frame) {
+		for _, f := range fs {
+			h(f)
+		}
+	}, limit)
+}
+
 // pollUntil polls until done says so, handing errors to the test.
 func pollUntil(t testing.TB, s *Subscriber, h func(Frame), done func() bool) {
 	t.Helper()

@@ -146,33 +146,35 @@ func TestFrameHeadersThatLie(t *testing.T) {
 		},
 	} {
 		for _, before := range []int{2, 1000} { // the second within a stretch of which no header was looked at
-			t.Run(fmt.Sprint(name, " after ", before), func(t *testing.T) {
-				p, s, r := heapPair(t, layout.Geometry{Ring: 1 << 17, MaxMsg: 100}, Lossless, Policy{Kind: PolicyFail})
-				for range before + 500 {
-					_, err := p.Publish(1, nil)
-					must(t, err)
-				}
-				p.Flush()
-				lie(p, r.pos+uint64(before)*layout.FrameHeaderBytes)
-				n := 0
-				var le *LaneError
-				for range 8 {
-					_, err := s.Poll(func(f Frame) {
-						if n++; len(f.Payload) != 0 {
-							t.Fatalf("frame %d has %d bytes", f.Seq, len(f.Payload))
+			for by, poll := range polls {
+				t.Run(fmt.Sprint(name, " after ", before, ", ", by), func(t *testing.T) {
+					p, s, r := heapPair(t, layout.Geometry{Ring: 1 << 17, MaxMsg: 100}, Lossless, Policy{Kind: PolicyFail})
+					for range before + 500 {
+						_, err := p.Publish(1, nil)
+						must(t, err)
+					}
+					p.Flush()
+					lie(p, r.pos+uint64(before)*layout.FrameHeaderBytes)
+					n := 0
+					var le *LaneError
+					for range 8 {
+						_, err := poll(s, func(f Frame) {
+							if n++; len(f.Payload) != 0 {
+								t.Fatalf("frame %d has %d bytes", f.Seq, len(f.Payload))
+							}
+						}, 300)
+						if before > 300 && n == 900 && !r.bulk {
+							t.Fatal("each header was looked at")
 						}
-					}, 300)
-					if before > 300 && n == 900 && !r.bulk {
-						t.Fatal("each header was looked at")
+						if err != nil && (!errors.As(err, &le) || !errors.Is(err, ErrCorrupt)) {
+							t.Fatal(err)
+						}
 					}
-					if err != nil && (!errors.As(err, &le) || !errors.Is(err, ErrCorrupt)) {
-						t.Fatal(err)
+					if n != before || le == nil || len(s.lanes) != 0 || s.Stats().Faults != 1 {
+						t.Fatalf("%d frames, then %v, %d lanes", n, le, len(s.lanes))
 					}
-				}
-				if n != before || le == nil || len(s.lanes) != 0 || s.Stats().Faults != 1 {
-					t.Fatalf("%d frames, then %v, %d lanes", n, le, len(s.lanes))
-				}
-			})
+				})
+			}
 		}
 	}
 }
@@ -185,27 +187,46 @@ func TestCopiesThatChangedEndTheLane(t *testing.T) {
 		"another position": func(b []byte) { b[1] ^= 1 },
 		"another kind":     func(b []byte) { binary.LittleEndian.PutUint64(b, layout.Commit(1<<18, layout.KindPad)) },
 		"longer":           func(b []byte) { b[layout.OffLen] += 64 },
+		"all but endless":  func(b []byte) { binary.LittleEndian.PutUint64(b[layout.OffLen:], math.MaxUint64) },
 		"another sequence": func(b []byte) { b[layout.OffSeq]++ },
 	} {
 		for _, bulk := range []bool{false, true} {
-			_, s, r := heapPair(t, layout.Geometry{Ring: 1 << 17}, Lossless, Policy{})
-			b := gatherBuffer(int(3 * frame))
-			for i := range uint64(3) {
-				h := b[i*frame:]
-				binary.LittleEndian.PutUint64(h, layout.Commit(r.pos+i*frame, layout.KindData))
-				binary.LittleEndian.PutUint64(h[layout.OffLen:], 40)
-				binary.LittleEndian.PutUint64(h[layout.OffSeq:], r.want+i)
-			}
-			lie(b[2*frame:])
-			r.bulk, r.fresh = bulk, false
-			got := 0
-			n, err := s.deliver(r, b, func(f Frame) { got += len(f.Payload) }, math.MaxInt)
-			want, fails := 2, !bulk || name == "another sequence"
-			if name == "whole" {
-				want, fails = 3, false
-			}
-			if n != want || got != 40*want || errors.Is(err, ErrCorrupt) != fails {
-				t.Errorf("%s, bulk %v: %d frames of %d bytes, %v", name, bulk, n, got, err)
+			for by, poll := range map[string]func(s *Subscriber, r *reader, b []byte, h func(Frame)) (int, error){
+				"Poll": func(s *Subscriber, r *reader, b []byte, h func(Frame)) (int, error) {
+					return s.deliver(r, b, h, math.MaxInt)
+				},
+				"PollBatch": func(s *Subscriber, r *reader, b []byte, h func(Frame)) (int, error) {
+					s.batch, s.batched = new(batch), func(fs []Frame) {
+						for _, f := range fs {
+							h(f)
+						}
+					}
+					return s.deliver(r, b, nil, math.MaxInt)
+				},
+			} {
+				_, s, r := heapPair(t, layout.Geometry{Ring: 1 << 17}, Lossless, Policy{})
+				b := gatherBuffer(int(3 * frame))
+				for i := range uint64(3) {
+					h := b[i*frame:]
+					binary.LittleEndian.PutUint64(h, layout.Commit(r.pos+i*frame, layout.KindData))
+					binary.LittleEndian.PutUint64(h[layout.OffLen:], 3<<48|7<<32|40)
+					binary.LittleEndian.PutUint64(h[layout.OffSeq:], r.want+i)
+				}
+				lie(b[2*frame:])
+				r.bulk, r.fresh = bulk, false
+				got := 0
+				n, err := poll(s, r, b, func(f Frame) {
+					if got += len(f.Payload); f.Type != 7 || f.Flags != 3 {
+						t.Errorf("%s: type %d, flags %d", by, f.Type, f.Flags)
+					}
+				})
+				want, fails := 2, !bulk || name == "another sequence"
+				if name == "whole" {
+					want, fails = 3, false
+				}
+				if n != want || got != 40*want || errors.Is(err, ErrCorrupt) != fails {
+					t.Errorf("%s, %s, bulk %v: %d frames of %d bytes, %v", by, name, bulk, n, got, err)
+				}
 			}
 		}
 	}

@@ -25,7 +25,7 @@ const (
 )
 
 // Subscriber reads the lanes of a topic, or of all topics that match a pattern,
-// also of those that appear later. Poll, View, Run, Frames and the Idler are for
+// also of those that appear later. Poll, PollBatch, View, Run, Frames and the Idler are for
 // one goroutine at a time; Close, Stats and Name methods are safe from any.
 type Subscriber struct {
 	lanes     []*reader // polled
@@ -33,7 +33,9 @@ type Subscriber struct {
 	sweep     uint32
 	buf       []byte
 	mem       []byte // the cursor file
-	laid      laid   // what a loop over Frames is at
+	batch     *batch // what PollBatch hands out, and to whom: while it polls, the other handler is nil
+	batched   func([]Frame)
+	laid      laid // what a loop over Frames is at
 	idles     uint32
 	inbox     atomic.Bool // something waits in inboxed, or closed or dead; cleared under control
 	counts    [layout.SubMetricWords]uint64
@@ -283,7 +285,12 @@ func (s *Subscriber) pollLane(r *reader, h func(Frame), limit int) (n int, err e
 	if r.overrun(pos) {
 		return 0, s.unusual(r, lappedRaw)
 	}
-	spread(h)(r.topic, r.source, seq, int64(time), uint16(meta>>32), uint8(meta>>48), payload)
+	if h == nil {
+		s.batch[0] = Frame{r.topic, r.source, seq, int64(time), uint16(meta >> 32), uint8(meta >> 48), payload}
+		s.batched(s.batch[:1:1])
+	} else {
+		spread(h)(r.topic, r.source, seq, int64(time), uint16(meta>>32), uint8(meta>>48), payload)
+	}
 	r.pos, r.want, r.frame, r.idle = next, seq+1, next-pos, 0
 	s.counts[layout.SubFrames]++
 	s.counts[layout.SubBytes] += size
@@ -372,7 +379,12 @@ func (s *Subscriber) deliver(r *reader, b []byte, h func(Frame), limit int) (n i
 		return 0, err
 	}
 	r.cut = true
-	whole := r.hand(&st, b, h)
+	var whole bool
+	if h == nil {
+		whole = r.handBatch(&st, b, s.batch, s.batched)
+	} else {
+		whole = r.hand(&st, b, h)
+	}
 	return s.finish(r, &st, b, whole)
 }
 

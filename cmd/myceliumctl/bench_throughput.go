@@ -28,6 +28,7 @@ Ctrl-C ends it with what the runs that were complete say.`,
 		Example: `  myceliumctl bench throughput
   myceliumctl bench throughput --size 1024 --subscribers 3 --duration 2s
   myceliumctl bench throughput --size 1024 --ring 4MiB
+  myceliumctl bench throughput --read poll
   myceliumctl bench throughput --mode lossy --count 50000000 -o json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
@@ -62,6 +63,7 @@ Ctrl-C ends it with what the runs that were complete say.`,
 	f.IntVar(&o.Publishers, "publishers", 1, "`number` of publishers")
 	f.IntVar(&o.Subscribers, "subscribers", 1, "`number` of subscribers")
 	f.StringVar(&mode, "mode", "lossless", "of the subscribers: `lossless` or lossy")
+	f.StringVar(&o.Read, "read", bench.ReadBatch, "of the subscribers: by the `batch` (PollBatch), or poll (Poll), frame by frame")
 	f.StringVar(&ring, "ring", "", "`size` of each publisher's ring, a power of two from 64KiB to 1GiB (default: 1MiB, more for messages above 64KiB)")
 	f.StringVar(&cpus, "cpus", "", cpusUsage)
 	c.MarkFlagsMutuallyExclusive("count", "duration")
@@ -69,7 +71,7 @@ Ctrl-C ends it with what the runs that were complete say.`,
 }
 
 func (a *app) writeThroughput(w io.Writer, r *bench.ThroughputReport) {
-	fmt.Fprintf(w, "%d bytes, publishers %d, %s subscribers %d, rings of %s, runs %d, processors %v\n\n", r.Size, r.Publishers, r.Mode, r.Subscribers, config.FormatSize(r.Ring), r.Runs, r.CPUs)
+	fmt.Fprintf(w, "%d bytes, publishers %d, %s subscribers %d that read by %s, rings of %s, runs %d, processors %v\n\n", r.Size, r.Publishers, r.Mode, r.Subscribers, r.Read, config.FormatSize(r.Ring), r.Runs, r.CPUs)
 	rate := func(v float64) string { return humanCount(v) + "/s" }
 	t := newTable("", ">MEDIAN", ">MIN", ">MAX", ">BANDWIDTH", ">LOST")
 	t.row("bus", rate(r.Rate), rate(r.RateMin), rate(r.RateMax), humanBytes(r.Bytes)+"/s", r.Lost)

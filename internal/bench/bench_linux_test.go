@@ -153,6 +153,7 @@ func TestThroughputCountsEveryMessage(t *testing.T) {
 		{Size: 1024, Count: 20_000, Runs: 1, Publishers: 2, Subscribers: 2, Mode: shm.Lossless},
 		{Size: 0, Duration: 20 * time.Millisecond, Runs: 1, Mode: shm.Lossless},
 		{Size: 256, Count: 100_000, Runs: 1, Subscribers: 2},
+		{Size: 64, Count: 100_000, Runs: 1, Publishers: 2, Read: ReadPoll},
 		{Size: 100_000, Count: 100, Runs: 1, Mode: shm.Lossless},
 		{Size: 8 << 10, Count: 10_000, Runs: 1, RingBytes: 64 << 10},
 	} {
@@ -160,7 +161,7 @@ func TestThroughputCountsEveryMessage(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%+v: %v", o, err)
 		}
-		if o.Count != 0 && r.Messages != o.Count || r.Messages == 0 || r.Seconds <= 0 || r.Mode != o.Mode.String() {
+		if o.Count != 0 && r.Messages != o.Count || r.Messages == 0 || r.Seconds <= 0 || r.Mode != o.Mode.String() || (r.Read == ReadPoll) != (o.Read == ReadPoll) {
 			t.Errorf("%+v: %+v", o, r)
 		}
 		if o.RingBytes != 0 && r.Ring != o.RingBytes || r.Ring < 8*uint64(o.Size) {
@@ -284,6 +285,7 @@ func TestImpossibleOptionsAreRefused(t *testing.T) {
 		(&LatencyOptions{CPUs: []int{4095}}).Validate(),
 		(&ThroughputOptions{Size: -1}).Validate(),
 		(&ThroughputOptions{RingBytes: 3 << 20}).Validate(),
+		(&ThroughputOptions{Read: "frames"}).Validate(),
 		(&ThroughputOptions{Size: 9000, RingBytes: 64 << 10}).Validate(),
 		(&ThroughputOptions{Publishers: 65}).Validate(),
 		(&ThroughputOptions{Subscribers: -1}).Validate(),

@@ -89,11 +89,26 @@ func TestQuotaEndsExactly(t *testing.T) {
 }
 
 func TestCounterSeesDuplicatesAndSilentGaps(t *testing.T) {
+	for name, hand := range map[string]func(c *counter, fs ...shm.Frame){
+		"frames": func(c *counter, fs ...shm.Frame) {
+			for _, f := range fs {
+				c.handler()(f)
+			}
+		},
+		"batches": func(c *counter, fs ...shm.Frame) { c.batches()(fs) },
+	} {
+		t.Run(name, func(t *testing.T) { seesDuplicatesAndSilentGaps(t, hand) })
+	}
+}
+
+func seesDuplicatesAndSilentGaps(t *testing.T, hand func(c *counter, fs ...shm.Frame)) {
 	c := newCounter()
 	send := func(source shm.SourceID, seqs ...uint64) {
+		var fs []shm.Frame
 		for _, s := range seqs {
-			c.handler()(shm.Frame{Source: source, Seq: s, Type: frameType})
+			fs = append(fs, shm.Frame{Source: source, Seq: s, Type: frameType})
 		}
+		hand(c, fs...)
 	}
 	send(1, 0, 1, 2)
 	send(2, 0)
@@ -117,10 +132,10 @@ func TestCounterSeesDuplicatesAndSilentGaps(t *testing.T) {
 	if c.gap(shm.ErrClosed) == nil {
 		t.Error("another error was taken for a gap")
 	}
-	if c.handler()(shm.Frame{Source: 1, Seq: 8, Type: lastType}); c.ended != 1 || c.res.Wrong != 3 {
+	if hand(c, shm.Frame{Source: 1, Seq: 8, Type: lastType}); c.ended != 1 || c.res.Wrong != 3 {
 		t.Errorf("%d lanes ended, %d faults", c.ended, c.res.Wrong)
 	}
-	if c.handler()(shm.Frame{Source: 1, Seq: 9, Type: 99}); c.ended != 1 || c.res.Wrong != 4 {
+	if hand(c, shm.Frame{Source: 1, Seq: 9, Type: 99}); c.ended != 1 || c.res.Wrong != 4 {
 		t.Error("a type that nobody sent was not seen")
 	}
 	c = newCounter()

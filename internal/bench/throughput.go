@@ -19,6 +19,7 @@ type ThroughputOptions struct {
 	Publishers  int           // 0 = 1
 	Subscribers int           // 0 = 1
 	Mode        shm.Mode
+	Read        string // how subscribers read: "" = ReadBatch, or ReadPoll
 	RingBytes   uint64 // of each publisher; 0 = 1 MiB, or the least that holds 16 messages
 	CPUs        []int  // none = all
 	// Progress is told what was done, from 0 to 1; nil = nobody.
@@ -34,6 +35,7 @@ type ThroughputReport struct {
 	Publishers  int     `json:"publishers"`
 	Subscribers int     `json:"subscribers"`
 	Mode        string  `json:"mode"`
+	Read        string  `json:"read"`
 	Ring        uint64  `json:"ring_bytes"`
 	CPUs        []int   `json:"cpus"`
 	Runs        int     `json:"runs"`
@@ -51,6 +53,13 @@ type ThroughputReport struct {
 	// Interrupted says that Runs are those that were complete, not all that were wanted.
 	Interrupted bool `json:"interrupted"`
 }
+
+// How the subscribers of a run read: by [shm.Subscriber.PollBatch] or frame by frame,
+// by [shm.Subscriber.Poll].
+const (
+	ReadBatch = "batch"
+	ReadPoll  = "poll"
+)
 
 const (
 	throughputRuns = 5
@@ -71,12 +80,17 @@ func (o *ThroughputOptions) Validate() (err error) {
 	if o.Duration == 0 {
 		o.Duration = time.Second
 	}
+	if o.Read == "" {
+		o.Read = ReadBatch
+	}
 	if o.Progress == nil {
 		o.Progress = func(float64) {}
 	}
 	switch {
 	case o.Size < 0 || o.Size > MaxSize:
 		return fmt.Errorf("message size %d bytes: want 0 to %d", o.Size, MaxSize)
+	case o.Read != ReadBatch && o.Read != ReadPoll:
+		return fmt.Errorf("read %q: want %s or %s", o.Read, ReadBatch, ReadPoll)
 	case o.Runs < 1 || o.Duration < 0:
 		return fmt.Errorf("%d runs of %v: want at least one, of a positive duration", o.Runs, o.Duration)
 	case o.Publishers < 1 || o.Publishers > maxPublishers || o.Subscribers < 1 || o.Subscribers > 128:
@@ -168,7 +182,7 @@ func (o *ThroughputOptions) bus(ctx context.Context, t *team, i int) (run, error
 	base := job{
 		// A topic of its own for each round: nothing is left of the one before.
 		Topic: fmt.Sprintf("bench.throughput.%d", i),
-		Size:  o.Size, Ring: o.RingBytes, RunNs: int64(o.Duration), Sources: o.Publishers, Lossy: o.Mode == shm.Lossy,
+		Size:  o.Size, Ring: o.RingBytes, RunNs: int64(o.Duration), Sources: o.Publishers, Lossy: o.Mode == shm.Lossy, Read: o.Read,
 		Yield: oversubscribed(o.Publishers+o.Subscribers, o.CPUs),
 	}
 	var as []assignment
@@ -228,7 +242,7 @@ func (o *ThroughputOptions) report(bases, runs []run) *ThroughputReport {
 		}
 		return 0
 	}
-	rep := &ThroughputReport{Size: o.Size, Publishers: o.Publishers, Subscribers: o.Subscribers, Mode: o.Mode.String(), Ring: o.RingBytes, CPUs: o.CPUs, Runs: len(runs)}
+	rep := &ThroughputReport{Size: o.Size, Publishers: o.Publishers, Subscribers: o.Subscribers, Mode: o.Mode.String(), Read: o.Read, Ring: o.RingBytes, CPUs: o.CPUs, Runs: len(runs)}
 	for _, r := range runs {
 		rep.Lost += r.lost
 	}

@@ -162,6 +162,24 @@ func (c *counter) handler() func(shm.Frame) {
 	}
 }
 
+// batches is handler for PollBatch.
+func (c *counter) batches() func([]shm.Frame) {
+	one := c.handler()
+	return func(fs []shm.Frame) {
+		l := c.lane
+		for i := range fs {
+			if f := &fs[i]; f.Source == l.source && f.Seq == l.next && f.Type == frameType {
+				l.next++
+				continue
+			}
+			c.lane = l
+			one(fs[i])
+			l = c.lane
+		}
+		c.lane = l
+	}
+}
+
 // gap takes the error of a poll: gaps are counted, all else is returned.
 func (c *counter) gap(err error) error {
 	var g *shm.GapError
@@ -188,10 +206,15 @@ func prepareSubscribe(w *worker, j *job, t *task) error {
 	}
 	t.run = func() (result, error) {
 		c := newCounter()
-		idle, handle := spinner(j.Yield), c.handler()
+		idle, batch := spinner(j.Yield), c.batches()
+		poll := func() (int, error) { return s.PollBatch(batch, 0) }
+		if j.Read == ReadPoll {
+			one := c.handler()
+			poll = func() (int, error) { return s.Poll(one, 0) }
+		}
 		err := s.Protect(func() error {
 			for c.ended < j.Sources {
-				n, err := s.Poll(handle, 0)
+				n, err := poll()
 				c.res.Messages += uint64(n)
 				if err != nil {
 					if err = c.gap(err); err != nil {

@@ -35,6 +35,7 @@ type job struct {
 	RunNs   int64  `json:"run_ns,omitempty"`  // where Count is 0
 	PauseNs int64  `json:"pause_ns,omitempty"`
 	Lossy   bool   `json:"lossy,omitempty"`
+	Read    string `json:"read,omitempty"`  // throughput
 	Yield   bool   `json:"yield,omitempty"` // more workers than processors: whoever waits lets the others run
 	Idle    string `json:"idle,omitempty"`
 	SlowNs  int64  `json:"slow_ns,omitempty"` // demo: how long a slow subscriber sleeps after each poll

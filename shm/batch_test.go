@@ -1,0 +1,161 @@
+package shm
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/torq/mycelium/internal/layout"
+)
+
+// Fear: a batch differs from what Poll hands out: another field, another order, a frame less.
+func TestBatchesHoldWhatPollHandsOut(t *testing.T) {
+	watch(t, time.Minute)
+	rnd := rand.New(rand.NewPCG(83, 1))
+	_, c := openBus(t, LocalOptions{RingBytes: 1 << 18, MaxMessageBytes: 3000, Policy: Policy{Kind: PolicyFail}})
+	one := subscriber(t, c, "a.>", SubscriberOptions{Mode: Lossless})
+	many := subscriber(t, c, "a.>", SubscriberOptions{Mode: Lossless})
+	var pubs []*Publisher
+	for i, topic := range []string{"a.b", "a.b", "a.c"} {
+		pubs = append(pubs, publisher(t, c, topic, PublisherOptions{Source: fmt.Sprint(i), Timestamps: TimestampsTSC}))
+	}
+	kept := func(f Frame) Frame {
+		f.Payload = slices.Clone(f.Payload)
+		return f
+	}
+	payload := make([]byte, 3000)
+	for i := range payload {
+		payload[i] = byte(rnd.Uint32())
+	}
+	largest := 0
+	for range 300 {
+		sent, most := 0, 16<<rnd.IntN(7)
+		alike, typ := rnd.IntN(2) == 0, uint16(rnd.IntN(3))
+		for range rnd.IntN(1000) {
+			if !alike && rnd.IntN(3) == 0 {
+				most, typ = rnd.IntN(cap(payload)+1), uint16(rnd.IntN(math.MaxUint16+1))
+			}
+			at := rnd.IntN(cap(payload) - most + 1)
+			if _, err := pubs[rnd.IntN(len(pubs))].Publish(typ, payload[at:at+most]); err != nil {
+				break // no room
+			}
+			sent++
+		}
+		want := map[SourceID][]Frame{}
+		for got := 0; got < sent; {
+			n, err := one.Poll(func(f Frame) { want[f.Source] = append(want[f.Source], kept(f)) }, 0)
+			must(t, err)
+			got += n
+		}
+		for got := 0; got < sent; {
+			handed, limit := 0, []int{0, 1, 1 + rnd.IntN(300)}[rnd.IntN(3)]
+			n, err := many.PollBatch(func(fs []Frame) {
+				largest = max(largest, len(fs))
+				if handed += len(fs); len(fs) == 0 || cap(fs) != len(fs) {
+					t.Fatalf("a batch of %d frames, %d at most", len(fs), cap(fs))
+				}
+				for i, f := range fs {
+					w := want[f.Source]
+					if len(w) == 0 {
+						t.Fatalf("%+v comes, nothing is due", f)
+					}
+					if w[0].Topic != f.Topic || w[0].Seq != f.Seq || w[0].Time != f.Time || w[0].Type != f.Type || w[0].Flags != f.Flags || !slices.Equal(w[0].Payload, f.Payload) {
+						t.Fatalf("%+v comes, %+v is due", f, w[0])
+					}
+					if cap(f.Payload) != len(f.Payload) {
+						t.Fatalf("a payload of %d bytes may grow to %d", len(f.Payload), cap(f.Payload))
+					}
+					want[f.Source] = w[1:]
+					fs[i] = Frame{} // which is the handler's to do
+				}
+			}, limit)
+			must(t, err)
+			if n != handed || limit > 0 && n > limit {
+				t.Fatalf("a poll of at most %d says %d and hands out %d", limit, n, handed)
+			}
+			got += n
+		}
+	}
+	if largest < 64 {
+		t.Errorf("no batch has more than %d frames", largest)
+	}
+	if a, b := one.counts, many.counts; a != b {
+		t.Errorf("counted %v, and by batches %v", a, b)
+	}
+}
+
+// Fear: where large frames were, more empty ones come at once than a batch has room for.
+func TestABatchHasRoomForAll(t *testing.T) {
+	watch(t, time.Minute)
+	p, s, _ := heapPair(t, layout.Geometry{Ring: 1 << 20, MaxMsg: 100 << 10, Step: 256 << 10}, Lossless, Policy{Kind: PolicyFail})
+	for range 2 {
+		_, err := p.Publish(1, make([]byte, 90<<10))
+		must(t, err)
+	}
+	for range 5000 {
+		_, err := p.Publish(1, nil)
+		must(t, err)
+	}
+	p.Flush()
+	next, largest := uint64(0), 0
+	for next < 5002 {
+		n, err := s.PollBatch(func(fs []Frame) {
+			largest = max(largest, len(fs))
+			for _, f := range fs {
+				if f.Seq != next {
+					t.Fatalf("sequence %d where %d is due", f.Seq, next)
+				}
+				next++
+			}
+		}, math.MaxInt)
+		if must(t, err); n == 0 {
+			t.Fatalf("nothing comes after %d", next)
+		}
+	}
+	if largest != batchMost {
+		t.Errorf("no batch was full: %d frames", largest)
+	}
+}
+
+// Fear: of a batch whose handler panicked something is gone, or counted.
+func TestABatchWhoseHandlerPanicsComesAgain(t *testing.T) {
+	watch(t, time.Minute)
+	for _, size := range []int{0, 40, 1000, 12000} {
+		p, s, r := heapPair(t, layout.Geometry{Ring: 1 << 20, MaxMsg: 16 << 10, Step: 64 << 10}, Lossless, Policy{Kind: PolicyFail})
+		n := uint64(200_000 / (size + 32))
+		for range n {
+			_, err := p.Publish(1, make([]byte, size))
+			must(t, err)
+		}
+		p.Flush()
+		next, calls := uint64(0), 0
+		poll := func() {
+			defer func() { _ = recover() }()
+			_, err := s.PollBatch(func(fs []Frame) {
+				if fs[0].Seq != next {
+					t.Fatalf("%d bytes: sequence %d where %d is due", size, fs[0].Seq, next)
+				}
+				if calls++; calls%3 == 0 {
+					panic("handler")
+				}
+				next += uint64(len(fs))
+			}, 300)
+			must(t, err)
+		}
+		for next < n {
+			if poll(); s.counts[layout.SubFrames] != next {
+				t.Fatalf("%d bytes: %d frames are counted, %d were had", size, s.counts[layout.SubFrames], next)
+			}
+		}
+		poll()
+		if r.frame != layout.FrameBytes(uint64(size)) {
+			t.Errorf("%d bytes: the next stretch is guessed by frames of %d", size, r.frame)
+		}
+		if got := s.counts; got[layout.SubFrames] != n || got[layout.SubBytes] != n*uint64(size) {
+			t.Errorf("%d bytes: %d frames and %d bytes are counted, %d were had", size, got[layout.SubFrames], got[layout.SubBytes], n)
+		}
+	}
+}
