@@ -6,7 +6,6 @@ import (
 	"runtime/debug"
 
 	"github.com/torq/mycelium/internal/layout"
-	"github.com/torq/mycelium/seqlock"
 )
 
 // Frames is Run as an iterator. Payloads are valid until the next step; errors
@@ -44,8 +43,7 @@ func (s *Subscriber) frames(ctx context.Context, idle Idler, yield func(Frame, e
 	take := func(g Frame) { f, took = g, true }
 	for err == nil && ctx.Err() == nil {
 		if !outer {
-			s.enter()
-			s.protected = true
+			s.shield()
 		}
 		n := -1
 		if took, err = s.step(&f); !took && err == nil {
@@ -54,8 +52,7 @@ func (s *Subscriber) frames(ctx context.Context, idle Idler, yield func(Frame, e
 			s.laid.wanted = false
 		}
 		if !outer {
-			s.protected = false
-			seqlock.StoreRelease32(&s.busy, 0)
+			s.unshield()
 		}
 		if took && !yield(f, nil) {
 			return false, nil

@@ -422,3 +422,66 @@ func TestTruncatedCursorFileUnderFrames(t *testing.T) {
 		t.Fatal(n, gone)
 	}
 }
+
+// Fear: Run sets up less than each of its polls would: a truncated lane kills the process, a panic
+// leaves the subscriber as if it were polling, or what runs between polls cannot close it.
+func TestRunLeavesWhatAPollLeaves(t *testing.T) {
+	ctx := watch(t, time.Minute)
+	d, c := openBus(t, LocalOptions{RingBytes: small, Policy: Policy{Kind: PolicyFail}})
+	var le *LaneError
+	s := subscriber(t, dial(t, d), "*", SubscriberOptions{Idle: IdleSpin, OnError: func(err error) {
+		if !errors.As(err, &le) {
+			t.Error(err)
+		}
+	}})
+	p, other := publisher(t, c, "broken", PublisherOptions{}), publisher(t, c, "whole", PublisherOptions{})
+	publishN(t, p, 200)
+	n, alive := 0, 0
+	then := ""
+	take := func(f Frame) {
+		if f.Type == 2 {
+			alive++
+		} else if n++; n == 100 {
+			must(t, os.Truncate(laneFile(t, d, p), layout.LaneHeaderBytes))
+		}
+		if then == "panic in the handler" {
+			panic(then)
+		}
+	}
+	idle := idler(func() {
+		if n >= 100 {
+			_, err := other.Publish(2, []byte("alive"))
+			must(t, err)
+		}
+		switch {
+		case le == nil || alive == 0:
+		case then == "":
+			then = "panic in the handler"
+		case then == "close":
+			must(t, s.Close())
+		default:
+			panic(then)
+		}
+	})
+	for _, next := range []string{"panic in the idler", "close"} {
+		func() {
+			defer func() {
+				if v := recover(); v != then {
+					t.Errorf("%v, recovered %v", then, v)
+				}
+			}()
+			t.Error(s.Run(ctx, idle, take))
+		}()
+		if s.protected || atomic.LoadUint32(&s.busy) != 0 {
+			t.Errorf("after %s: protected %v, busy %d", then, s.protected, s.busy)
+		}
+		then = next
+	}
+	if err := s.Run(ctx, idle, take); !errors.Is(err, ErrClosed) || !errors.Is(le, ErrFault) || s.protected {
+		t.Errorf("%v, %v, protected %v", err, le, s.protected)
+	}
+}
+
+type idler func()
+
+func (i idler) Idle(int) { i() }

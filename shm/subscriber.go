@@ -199,12 +199,24 @@ func (s *Subscriber) enter() {
 	seqlock.StoreRelease32(&s.busy, 1) // SYNC busy/close
 }
 
+// shield makes a poll in a loop around which guard is deferred like one inside Protect, and
+// unshield what follows it like something outside.
+func (s *Subscriber) shield() {
+	s.enter()
+	s.protected = true
+}
+
+func (s *Subscriber) unshield() {
+	s.protected = false
+	seqlock.StoreRelease32(&s.busy, 0)
+}
+
 // guard turns a memory fault in one of the lanes into its detachment, and one in
 // the subscriber's own cursor file into its end. Any other panic goes on.
 func (s *Subscriber) guard(old bool, err *error) {
 	debug.SetPanicOnFault(old)
 	if !s.protected {
-		return // the end of a loop over Frames, or a panic in its body
+		return // the end of a loop, or a panic in its body
 	}
 	s.protected, s.laid.wanted = false, false
 	v := recover()
