@@ -16,16 +16,14 @@ type batch [batchMost + 1]Frame
 // together, in order, up to 257 of them. It spares a call of h for each. The slice and the payloads are
 // valid until h returns, and h may change the slice. The position moves after h returns, for the whole
 // batch: if h panicked, all of it is delivered again. Errors are those of Poll, and calls of both may
-// take turns. The first call allocates 16 KiB.
+// take turns. The first call allocates 18 KiB.
 func (s *Subscriber) PollBatch(h func([]Frame), limit int) (n int, err error) {
 	if s.batch == nil {
 		s.batch = new(batch)
 	}
-	outer := s.batched
+	defer func(outer func([]Frame)) { s.batched = outer }(s.batched) // also if h panics
 	s.batched = h
-	n, err = s.Poll(nil, limit)
-	s.batched = outer
-	return n, err
+	return s.Poll(nil, limit)
 }
 
 // handBatch is hand for PollBatch.

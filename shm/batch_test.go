@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"testing"
 	"time"
@@ -36,7 +37,7 @@ func TestBatchesHoldWhatPollHandsOut(t *testing.T) {
 		alike, typ := rnd.IntN(2) == 0, uint16(rnd.IntN(3))
 		for range rnd.IntN(1000) {
 			if !alike && rnd.IntN(3) == 0 {
-				most, typ = rnd.IntN(cap(payload)+1), uint16(rnd.IntN(math.MaxUint16+1))
+				most, typ = rnd.IntN(2)*rnd.IntN(cap(payload)+1), uint16(rnd.IntN(2)*rnd.IntN(math.MaxUint16+1))
 			}
 			at := rnd.IntN(cap(payload) - most + 1)
 			if _, err := pubs[rnd.IntN(len(pubs))].Publish(typ, payload[at:at+most]); err != nil {
@@ -156,6 +157,82 @@ func TestABatchWhoseHandlerPanicsComesAgain(t *testing.T) {
 		}
 		if got := s.counts; got[layout.SubFrames] != n || got[layout.SubBytes] != n*uint64(size) {
 			t.Errorf("%d bytes: %d frames and %d bytes are counted, %d were had", size, got[layout.SubFrames], got[layout.SubBytes], n)
+		}
+	}
+}
+
+// Fear: a handler that unwinds stays, and hears of frames again, or what it had is counted twice.
+func TestNothingStaysOfAHandlerThatUnwinds(t *testing.T) {
+	watch(t, time.Minute)
+	for how, unwind := range map[string]func(){"panic": func() { panic("handler") }, "Goexit": runtime.Goexit} {
+		for by, poll := range polls {
+			p, s, r := heapPair(t, layout.Geometry{Ring: 1 << 18}, Lossless, Policy{})
+			r.neverEvicts = true
+			publishN(t, p, 100)
+			view := func(n int) {
+				got, err := s.View(func(Frame) error { return nil }, n)
+				if must(t, err); got != n {
+					t.Fatalf("%d of %d frames", got, n)
+				}
+			}
+			view(1)
+			calls := 0
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				_ = s.Protect(func() error {
+					defer func() { _ = recover() }()
+					_, err := poll(s, func(Frame) {
+						if calls++; calls == 10 {
+							unwind()
+						}
+					}, 0)
+					return err
+				})
+			}()
+			<-done
+			had := uint64(9)
+			if by == "PollBatch" {
+				had = 0 // all of it comes again
+			}
+			if s.batched != nil {
+				t.Errorf("%s, %s: the handler stays", by, how)
+			}
+			view(50)
+			for n := 1; n > 0; {
+				var err error
+				n, err = poll(s, func(Frame) { had++ }, 0)
+				must(t, err)
+			}
+			if had+51 != 100 || s.counts[layout.SubFrames] != 100 || s.counts[layout.SubBytes] != 6400 {
+				t.Errorf("%s, %s: %d frames were had, %d of %d bytes are counted", by, how, had+51, s.counts[layout.SubFrames], s.counts[layout.SubBytes])
+			}
+		}
+	}
+}
+
+// Fear: a frame that comes alone lacks what others have.
+func TestAFrameAloneIsWhole(t *testing.T) {
+	watch(t, time.Minute)
+	for by, poll := range polls {
+		p, s, r := heapPair(t, layout.Geometry{Ring: small}, Lossless, Policy{})
+		publishN(t, p, 1)
+		for n := 1; n > 0 || r.idle == 0; {
+			var err error
+			n, err = poll(s, func(Frame) {}, 0)
+			must(t, err)
+		}
+		at := p.pos
+		_, err := p.Publish(7, []byte("alone"))
+		must(t, err)
+		*p.ring.word(at + layout.OffLen) |= 3 << 48
+		n, err := poll(s, func(f Frame) {
+			if f.Topic != r.topic || f.Source != r.source || f.Seq != 1 || f.Type != 7 || f.Flags != 3 || string(f.Payload) != "alone" {
+				t.Errorf("%s: %+v", by, f)
+			}
+		}, 0)
+		if must(t, err); n != 1 {
+			t.Errorf("%s: %d frames", by, n)
 		}
 	}
 }

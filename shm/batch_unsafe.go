@@ -6,8 +6,9 @@ import (
 	"github.com/torq/mycelium/internal/layout"
 )
 
-// Topic and source lie side by side, in a reader as in a Frame.
+// Topic and source lie side by side, in a reader as in a Frame, and are 8 bytes each.
 const (
+	_ = -uint((unsafe.Sizeof(TopicID(0)) ^ 8) | (unsafe.Sizeof(SourceID(0)) ^ 8))
 	_ = -uint(unsafe.Offsetof(reader{}.source) ^ (unsafe.Offsetof(reader{}.topic) + unsafe.Sizeof(TopicID(0))))
 	_ = -uint(unsafe.Offsetof(Frame{}.Source) ^ (unsafe.Offsetof(Frame{}.Topic) + unsafe.Sizeof(TopicID(0))))
 )

@@ -123,6 +123,53 @@ func BenchmarkFramesAlone(b *testing.B) {
 	}
 }
 
+// BenchmarkReady polls frames that lie ready, of 64 bytes, 5,000 at a time.
+func BenchmarkReady(b *testing.B) {
+	var sum uint64
+	one := func(f Frame) { sum += f.Seq }
+	many := func(fs []Frame) {
+		for i := range fs {
+			sum += fs[i].Seq
+		}
+	}
+	for _, read := range []struct {
+		name string
+		poll func(s *Subscriber) (int, error)
+	}{
+		{"Poll", func(s *Subscriber) (int, error) { return s.Poll(one, 0) }},
+		{"PollBatch", func(s *Subscriber) (int, error) { return s.PollBatch(many, 0) }},
+	} {
+		b.Run(read.name, func(b *testing.B) {
+			took, payload := time.Duration(0), make([]byte, 64)
+			alone(b, Lossless, func(p *Publisher, s *Subscriber) error {
+				for left := b.N; left > 0; {
+					n := min(left, 5000)
+					for range n {
+						if _, err := p.Publish(1, payload); err != nil {
+							return err
+						}
+					}
+					start := time.Now()
+					for got := 0; got < n; {
+						m, err := read.poll(s)
+						if err != nil {
+							return err
+						}
+						got += m
+					}
+					took, left = took+time.Since(start), left-n
+					if _, err := read.poll(s); err != nil { // which moves the cursor
+						return err
+					}
+				}
+				return nil
+			})
+			b.ReportMetric(0, "ns/op") // with what published them
+			b.ReportMetric(float64(took)/float64(b.N), "ns/frame")
+		})
+	}
+}
+
 func BenchmarkEmptyPoll(b *testing.B) {
 	h := func(Frame) {}
 	alone(b, Lossless, func(_ *Publisher, s *Subscriber) error {

@@ -145,7 +145,7 @@ func (s *Subscriber) pollGuarded(h func(Frame), limit int) (n int, err error) {
 	return s.Poll(h, limit)
 }
 
-// Protect runs f, a polling loop, and makes each Poll and View in it cheaper:
+// Protect runs f, a polling loop, and makes each Poll, PollBatch and View in it cheaper:
 // the recovery from a memory fault in a lane is set up once around f rather than
 // once a poll. Such a fault ends f and is returned as a *LaneError; that lane is
 // detached and f may be run again. f's own error is returned otherwise. Polling
@@ -375,7 +375,7 @@ func (s *Subscriber) pollRuns(r *reader, h func(Frame), limit int) (n int, err e
 	return n, nil
 }
 
-// settle counts what a deliver that a handler's panic ended had delivered before it.
+// settle counts what a deliver that a handler's panic, or runtime.Goexit, ended had delivered before it.
 func (s *Subscriber) settle(r *reader) {
 	if r.cut {
 		s.counts[layout.SubFrames] += r.want - r.first
@@ -586,6 +586,7 @@ func (s *Subscriber) detach(r *reader, why error, reason string) error {
 // The slot keeps the epoch of a lane that was read to its end: a directory that
 // starts again sees from it that the lane was had, and left.
 func (s *Subscriber) drop(r *reader) {
+	s.settle(r)
 	r.state = laneEnded
 	if r.slotEpoch != nil {
 		r.storeCursor()

@@ -71,7 +71,7 @@ Ctrl-C ends it with what the runs that were complete say.`,
 }
 
 func (a *app) writeThroughput(w io.Writer, r *bench.ThroughputReport) {
-	fmt.Fprintf(w, "%d bytes, publishers %d, %s subscribers %d that read by %s, rings of %s, runs %d, processors %v\n\n", r.Size, r.Publishers, r.Mode, r.Subscribers, r.Read, config.FormatSize(r.Ring), r.Runs, r.CPUs)
+	fmt.Fprintf(w, "%d bytes, publishers %d, %s subscribers %d, read by %s, rings of %s, runs %d, processors %v\n\n", r.Size, r.Publishers, r.Mode, r.Subscribers, r.Read, config.FormatSize(r.Ring), r.Runs, r.CPUs)
 	rate := func(v float64) string { return humanCount(v) + "/s" }
 	t := newTable("", ">MEDIAN", ">MIN", ">MAX", ">BANDWIDTH", ">LOST")
 	t.row("bus", rate(r.Rate), rate(r.RateMin), rate(r.RateMax), humanBytes(r.Bytes)+"/s", r.Lost)
