@@ -65,11 +65,7 @@ func TestPanicsInTheMiddleOfAStretch(t *testing.T) {
 	for _, size := range []int{40, 1000, 3000, 12000} {
 		p, s, _ := heapPair(t, layout.Geometry{Ring: 1 << 20, MaxMsg: 16 << 10, Step: 64 << 10}, Lossless, Policy{Kind: PolicyFail})
 		n := uint64(200_000 / size)
-		for range n {
-			_, err := p.Publish(1, make([]byte, size))
-			must(t, err)
-		}
-		p.Flush()
+		publishSized(t, p, n, size)
 		next, calls := uint64(0), 0
 		poll := func() {
 			defer func() { _ = recover() }()

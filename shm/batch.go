@@ -12,11 +12,12 @@ const batchMost = gatherBytes/layout.Align + 1
 // that has passed all others still points into it.
 type batch [batchMost + 1]Frame
 
-// PollBatch is Poll for handlers that take frames by the batch: those of one lane that lie
-// together, in order, up to 257 of them. It spares a call of h for each. The slice and the payloads are
-// valid until h returns, and h may change the slice. The position moves after h returns, for the whole
-// batch: if h panicked, all of it is delivered again. Errors are those of Poll, and calls of both may
-// take turns. The first call allocates 18 KiB.
+// PollBatch is Poll for a handler that takes frames by the batch: those of one lane that lie
+// together, in order, 1 to 257 of them, at most limit in all batches of a call (0 = 1,024). It spares
+// a call of h for each, never waits, and returns how many frames it handed out. h must not keep the slice or
+// a payload, but may change the slice. The position moves after h returns, for the whole batch: if h
+// panicked, all of it is delivered again. Errors are those of Poll, and calls of both may take
+// turns. The first call allocates 18 KiB. Polling goroutine only.
 func (s *Subscriber) PollBatch(h func([]Frame), limit int) (n int, err error) {
 	if s.batch == nil {
 		s.batch = new(batch)
@@ -43,7 +44,7 @@ func (r *reader) handBatch(st *stretch, b []byte, fs *batch, h func([]Frame)) (w
 	}
 	if n := l.want - r.want; n > 0 {
 		last := uint64(len(fs[n-1].Payload))
-		r.size, r.bytes = l.bytes, l.bytes // after a panic, settle takes off what was not had
+		r.size, r.bytes = l.bytes, l.bytes // if h panics, deliver takes off what was not had
 		h(fs[:n:n])
 		r.pos, r.size = l.pos, last
 		r.want += n // not l.want: if h polled, which it must not, that shows

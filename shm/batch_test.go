@@ -92,15 +92,8 @@ func TestBatchesHoldWhatPollHandsOut(t *testing.T) {
 func TestABatchHasRoomForAll(t *testing.T) {
 	watch(t, time.Minute)
 	p, s, _ := heapPair(t, layout.Geometry{Ring: 1 << 20, MaxMsg: 100 << 10, Step: 256 << 10}, Lossless, Policy{Kind: PolicyFail})
-	for range 2 {
-		_, err := p.Publish(1, make([]byte, 90<<10))
-		must(t, err)
-	}
-	for range 5000 {
-		_, err := p.Publish(1, nil)
-		must(t, err)
-	}
-	p.Flush()
+	publishSized(t, p, 2, 90<<10)
+	publishSized(t, p, 5000, 0)
 	next, largest := uint64(0), 0
 	for next < 5002 {
 		n, err := s.PollBatch(func(fs []Frame) {
@@ -127,11 +120,7 @@ func TestABatchWhoseHandlerPanicsComesAgain(t *testing.T) {
 	for _, size := range []int{0, 40, 1000, 12000} {
 		p, s, r := heapPair(t, layout.Geometry{Ring: 1 << 20, MaxMsg: 16 << 10, Step: 64 << 10}, Lossless, Policy{Kind: PolicyFail})
 		n := uint64(200_000 / (size + 32))
-		for range n {
-			_, err := p.Publish(1, make([]byte, size))
-			must(t, err)
-		}
-		p.Flush()
+		publishSized(t, p, n, size)
 		next, calls := uint64(0), 0
 		poll := func() {
 			defer func() { _ = recover() }()

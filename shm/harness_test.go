@@ -256,6 +256,16 @@ func subscriber(t testing.TB, c *Client, pattern string, o SubscriberOptions) *S
 	return s
 }
 
+// publishSized publishes n frames with payloads of so many bytes, and makes them all known.
+func publishSized(t testing.TB, p *Publisher, n uint64, size int) {
+	t.Helper()
+	for range n {
+		_, err := p.Publish(1, make([]byte, size))
+		must(t, err)
+	}
+	p.Flush()
+}
+
 // polls are the ways to poll, each for a handler that takes a frame.
 var polls = map[string]func(s *Subscriber, h func(Frame), limit int) (int, error){
 	"Poll":      (*Subscriber).Poll,

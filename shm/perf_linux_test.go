@@ -1,6 +1,7 @@
 package shm
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"runtime"
@@ -168,6 +169,19 @@ func BenchmarkReady(b *testing.B) {
 			b.ReportMetric(float64(took)/float64(b.N), "ns/frame")
 		})
 	}
+}
+
+func BenchmarkEmptyRun(b *testing.B) {
+	_, s, _ := heapPair(b, geo, Lossless, Policy{Timeout: -1})
+	ctx, cancel := context.WithCancel(bg())
+	defer cancel()
+	n := 0
+	b.ResetTimer()
+	_ = s.Run(ctx, idler(func() {
+		if n++; n >= b.N {
+			cancel()
+		}
+	}), func(Frame) {})
 }
 
 func BenchmarkEmptyPoll(b *testing.B) {

@@ -44,7 +44,6 @@ type reader struct {
 	first       uint64 // sequence with which the last deliver began
 	bytes       uint64 // payloads that it handed out, the last one included
 	size        uint64 // of that one
-	cut         bool   // a handler's panic ended it: what it delivered is yet to be counted
 	tail        uint64 // tail hint last seen: everything before it is complete
 	frame       uint64 // size of the last frame, to guess how much limit frames take
 	due         uint64 // position at which the next part of the next stretch is fetched

@@ -224,9 +224,6 @@ func (s *Subscriber) guard(old bool, err *error) {
 		seqlock.StoreRelease32(&s.busy, 0)
 		return
 	}
-	for _, r := range s.lanes { // whatever follows, a View, the lane's end or Close
-		s.settle(r)
-	}
 	defer seqlock.StoreRelease32(&s.busy, 0)
 	addr, ok := faultAddr(v)
 	if !ok {
@@ -375,34 +372,31 @@ func (s *Subscriber) pollRuns(r *reader, h func(Frame), limit int) (n int, err e
 	return n, nil
 }
 
-// settle counts what a deliver that a handler's panic, or runtime.Goexit, ended had delivered before it.
-func (s *Subscriber) settle(r *reader) {
-	if r.cut {
-		s.counts[layout.SubFrames] += r.want - r.first
-		s.counts[layout.SubBytes] += r.bytes - r.size
-		r.cut = false
-	}
-}
-
-// deliver hands the frames of a validated copy to h, at most limit.
+// deliver hands the frames of a validated copy to h, at most limit. Of those that a panic or
+// runtime.Goexit of h cut short, it counts what came before.
 func (s *Subscriber) deliver(r *reader, b []byte, h func(Frame), limit int) (n int, err error) {
 	st, err := s.begin(r, b, limit)
 	if err != nil {
 		return 0, err
 	}
-	r.cut = true
-	var whole bool
+	whole, cut := false, true
+	defer func() {
+		if cut {
+			s.counts[layout.SubFrames] += r.want - r.first
+			s.counts[layout.SubBytes] += r.bytes - r.size
+		}
+	}()
 	if h == nil {
 		whole = r.handBatch(&st, b, s.batch, s.batched)
 	} else {
 		whole = r.hand(&st, b, h)
 	}
+	cut = false
 	return s.finish(r, &st, b, whole)
 }
 
 // begin readies a lane for hand.
 func (s *Subscriber) begin(r *reader, b []byte, limit int) (st stretch, err error) {
-	s.settle(r)
 	if r.fresh || r.loose != 0 { // the first frame needs a closer look
 		if f := headerIn(b, 0); f.commit == layout.Commit(r.pos, layout.KindData) {
 			if err := s.resume(r, f.seq); err != nil {
@@ -428,7 +422,7 @@ func (s *Subscriber) finish(r *reader, st *stretch, b []byte, whole bool) (n int
 			err = s.detach(r, ErrCorrupt, "frame changed while it was read")
 		}
 	}
-	n, r.cut = int(r.want-r.first), false
+	n = int(r.want - r.first)
 	s.counts[layout.SubFrames] += uint64(n)
 	s.counts[layout.SubBytes] += r.bytes
 	if n == 0 {
@@ -586,7 +580,6 @@ func (s *Subscriber) detach(r *reader, why error, reason string) error {
 // The slot keeps the epoch of a lane that was read to its end: a directory that
 // starts again sees from it that the lane was had, and left.
 func (s *Subscriber) drop(r *reader) {
-	s.settle(r)
 	r.state = laneEnded
 	if r.slotEpoch != nil {
 		r.storeCursor()

@@ -55,7 +55,6 @@ var errViewLapped = fmt.Errorf("%w: history was overwritten while it was viewed;
 
 // viewLane shows at most limit frames of one lane.
 func (s *Subscriber) viewLane(r *reader, h func(Frame) error, limit int) (n int, err error) {
-	s.settle(r) // of a poll before it
 	if r.idle != 0 {
 		limit = 1 // as in pollLane: a look for a second one would hold up the first
 	}

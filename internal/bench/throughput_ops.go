@@ -2,6 +2,7 @@ package bench
 
 import (
 	"errors"
+	"fmt"
 
 	"github.com/torq/mycelium/internal/clock"
 	"github.com/torq/mycelium/seqlock"
@@ -206,11 +207,13 @@ func prepareSubscribe(w *worker, j *job, t *task) error {
 	}
 	t.run = func() (result, error) {
 		c := newCounter()
-		idle, batch := spinner(j.Yield), c.batches()
-		poll := func() (int, error) { return s.PollBatch(batch, 0) }
-		if j.Read == ReadPoll {
-			one := c.handler()
-			poll = func() (int, error) { return s.Poll(one, 0) }
+		idle, one, batch := spinner(j.Yield), c.handler(), c.batches()
+		poll := map[string]func() (int, error){
+			ReadPoll:  func() (int, error) { return s.Poll(one, 0) },
+			ReadBatch: func() (int, error) { return s.PollBatch(batch, 0) },
+		}[j.Read]
+		if poll == nil {
+			return c.res, fmt.Errorf("read %q: want %s or %s", j.Read, ReadBatch, ReadPoll)
 		}
 		err := s.Protect(func() error {
 			for c.ended < j.Sources {
